@@ -1,0 +1,1 @@
+//! This machine as a server: programs are child processes.

@@ -1,0 +1,16 @@
+//! Servers: how one is reached ([`transport`]), what is done there ([`Host`]), what was seen there ([`seen`]).
+
+pub mod error;
+pub mod local;
+pub mod probe;
+pub mod scripts;
+pub mod seen;
+pub mod ssh;
+pub mod transport;
+
+mod connection;
+
+pub use connection::{Command, FileSpec, Held, Host, Output, Source, Sudo};
+pub use error::HostError;
+pub use seen::{Facts, FileKind, FileSeen, HostSeen, Interest, UnitSeen};
+pub use transport::{Process, Stream, Transport};

@@ -1,0 +1,1 @@
+set -eu # gathers facts

@@ -110,3 +110,19 @@ pub trait Download: Send + Sync {
     /// Opens `url` from byte `offset` on.
     async fn get(&self, url: &str, offset: u64) -> Result<Body, FetchError>;
 }
+
+/// The cache of verified artifacts on the operator's machine.
+pub struct Store {}
+impl Store {
+    pub fn new(_cache_dir: impl Into<PathBuf>) -> Self {
+        Self {}
+    }
+    pub async fn fetch(
+        &self,
+        _artifact: &Artifact,
+        _download: &dyn Download,
+        _progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+    ) -> Result<Fetched, FetchError> {
+        todo!()
+    }
+}

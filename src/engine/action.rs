@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::project::Taint;
+
 /// Why an action is in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,8 +127,8 @@ pub enum Operation {
         node: String,
         /// Labels to set; `None` removes one.
         labels: BTreeMap<String, Option<String>>,
-        /// All taints it will have afterwards, as `key=value:Effect`; `None` leaves them alone.
-        taints: Option<Vec<String>>,
+        /// All taints it will have afterwards, besides those Kubernetes sets; `None` leaves them alone.
+        taints: Option<Vec<Taint>>,
     },
     /// Marks a node unschedulable and evicts its pods, respecting PodDisruptionBudgets.
     DrainNode {

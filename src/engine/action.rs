@@ -168,6 +168,13 @@ pub struct Action {
     pub operation: Operation,
 }
 
+impl Action {
+    /// Whether it only waits and changes nothing itself.
+    pub fn is_wait(&self) -> bool {
+        matches!(self.operation, Operation::WaitNodeReady { .. })
+    }
+}
+
 /// Lanes that run side by side; the actions of a lane run one after another.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stage {

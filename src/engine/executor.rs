@@ -157,7 +157,7 @@ impl Executor {
     /// Ends when an interrupt means that this action must be given up: waits at once, work after a grace period.
     async fn abandoned(&self, action: &Action) {
         self.cancel.cancelled().await;
-        if !matches!(action.operation, Operation::WaitNodeReady { .. }) {
+        if !action.is_wait() {
             tokio::time::sleep(GRACE).await;
         }
     }

@@ -1,6 +1,6 @@
 //! A whole run: the gate, then the graph of modules, each observed, planned, carried out and verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -191,20 +191,30 @@ impl Run<'_> {
         if plan.is_empty() {
             return (tally, Ok(next));
         }
-        tally += self.executor.carry_out(module.name(), &plan).await;
-        if tally.failed > 0 {
-            return (tally, Err(None));
+        let mut done: BTreeSet<String> = plan.actions().map(|a| a.id.clone()).collect();
+        // What the actions claim is not enough: what is there now decides. Something may only show once the rest is
+        // done (a server that was down has labels to mend when it is up), so what is new is done too.
+        loop {
+            tally += self.executor.carry_out(module.name(), &plan).await;
+            if tally.failed > 0 {
+                return (tally, Err(None));
+            }
+            if tally.interrupted {
+                return (tally, Err(Some(StepError::Interrupted)));
+            }
+            let mut after = match module.assess(&self.world, Intent { force: false, act: true }).await {
+                Ok(after) if after.plan.is_empty() => return (tally, Ok(after.next)),
+                Ok(after) => after,
+                Err(error) => return (tally, Err(Some(error))),
+            };
+            self.mark_interrupted(module.name(), &mut after.plan);
+            let stuck = after.plan.actions().any(|a| done.contains(&a.id) && !a.is_wait());
+            if stuck || !after.plan.refusals.is_empty() {
+                return (tally, Err(Some(not_converged(&after.plan))));
+            }
+            plan = after.plan;
+            done.extend(plan.actions().map(|a| a.id.clone()));
         }
-        if tally.interrupted {
-            return (tally, Err(Some(StepError::Interrupted)));
-        }
-        // What the actions claim is not enough: what is there now decides.
-        let verified = match module.assess(&self.world, Intent { force: false, act: true }).await {
-            Ok(after) if after.plan.is_empty() => Ok(after.next),
-            Ok(after) => Err(Some(not_converged(&after.plan))),
-            Err(error) => Err(Some(error)),
-        };
-        (tally, verified)
     }
 
     /// What an earlier run began and did not end is told as such.

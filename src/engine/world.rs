@@ -15,7 +15,7 @@ use crate::artifact::Download;
 use crate::cluster::{self, NodesSeen};
 use crate::host::{Host, HostError, HostSeen, Interest};
 use crate::project::{Access, Node, Project, Role};
-use crate::secret::Secret;
+use crate::secret::{Redactor, Secret};
 
 /// The real world, or a rehearsal's: how nodes are reached and where downloads come from.
 #[async_trait]
@@ -45,6 +45,7 @@ pub struct World {
     client: Mutex<Option<Client>>,
     nodes: Mutex<Option<NodesSeen>>,
     fresh_token: Secret,
+    redactor: Redactor,
 }
 
 impl World {
@@ -56,7 +57,9 @@ impl World {
         backend: Arc<dyn Backend>,
         modules: &[Box<dyn AnyModule>],
         fresh_token: Secret,
+        redactor: Redactor,
     ) -> Self {
+        redactor.learn(&fresh_token);
         let slots = project
             .nodes
             .iter()
@@ -66,12 +69,17 @@ impl World {
                 (node.display_name().to_owned(), slot)
             })
             .collect();
-        Self { project, backend, slots, client: Mutex::default(), nodes: Mutex::default(), fresh_token }
+        Self { project, backend, slots, client: Mutex::default(), nodes: Mutex::default(), fresh_token, redactor }
     }
 
     /// What is wanted.
     pub fn project(&self) -> &Project {
         &self.project
+    }
+
+    /// Learns secrets that are found on the way.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// The join token of a cluster that is made in this run.

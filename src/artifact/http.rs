@@ -31,8 +31,8 @@ impl Default for Limits {
 pub struct HttpDownload {
     client: reqwest::Client,
     limits: Limits,
-    /// Why HTTPS cannot work on this machine; plain HTTP still does.
-    no_roots: Option<String>,
+    /// Whether this machine has root certificates; without them HTTPS cannot work, plain HTTP still does.
+    has_roots: bool,
 }
 
 /// Makes ring the process's cryptography, once, unless another part did so.
@@ -65,11 +65,11 @@ impl HttpDownload {
                 .connect_timeout(limits.connect)
         };
         match builder().build() {
-            Ok(client) => Ok(Self { client, limits, no_roots: None }),
+            Ok(client) => Ok(Self { client, limits, has_roots: true }),
             // A minimal server has no root certificates. A mirror over plain HTTP needs none: what is downloaded is
             // checked by digest.
-            Err(error) => match builder().tls_backend_preconfigured(without_roots()).build() {
-                Ok(client) => Ok(Self { client, limits, no_roots: Some(reason(error)) }),
+            Err(_) => match builder().tls_backend_preconfigured(without_roots()).build() {
+                Ok(client) => Ok(Self { client, limits, has_roots: false }),
                 Err(error) => Err(FetchError::Connection { url: "HTTP client".into(), reason: reason(error) }),
             },
         }
@@ -89,10 +89,7 @@ impl HttpDownload {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if is_about_trust(&error) => Err(FetchError::Trust {
                 url: shown,
-                reason: match &self.no_roots {
-                    Some(why) => format!("this machine has no root certificates: {why}"),
-                    None => reason(error),
-                },
+                reason: if self.has_roots { reason(error) } else { "this machine has no root certificates".into() },
             }),
             Ok(Err(error)) if error.is_connect() => {
                 Err(FetchError::Connection { url: shown, reason: format!("cannot connect: {}", reason(error)) })

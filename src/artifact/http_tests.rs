@@ -140,7 +140,7 @@ async fn certificates_are_checked_against_the_roots_of_the_machine() {
     );
     assert_eq!(
         in_child(&url, &[("SSL_CERT_FILE", &path(&empty))]),
-        format!("{url}: this machine has no root certificates: No CA certificates were loaded from the system")
+        format!("{url}: this machine has no root certificates")
     );
     assert_eq!(in_child(&plain, &[("SSL_CERT_FILE", &path(&empty))]), "8 bytes");
 }

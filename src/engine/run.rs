@@ -272,7 +272,7 @@ async fn await_required(
     missing
 }
 
-fn action_info(action: &super::action::Action) -> ActionInfo {
+pub(super) fn action_info(action: &super::action::Action) -> ActionInfo {
     ActionInfo {
         id: action.id.clone(),
         host: action.host.clone(),

@@ -72,12 +72,10 @@ async fn enter(host: &str, process: Process, password: Option<&Secret>) -> Resul
     let mut said: Vec<u8> = Vec::new();
     let mut answered = false;
     loop {
-        if let Some(at) = find(&said, MARK.as_bytes()) {
-            let rest = said.split_off(at + MARK.len());
-            let stderr = Box::new(std::io::Cursor::new(rest).chain(stderr));
-            return Ok(Running { stdin, stdout, stderr, status });
-        }
-        if let Some(at) = find(&said, PROMPT.as_bytes()) {
+        let started = find(&said, MARK.as_bytes());
+        // What follows the mark is the program's, whatever it looks like.
+        let asked = find(&said, PROMPT.as_bytes()).filter(|at| started.is_none_or(|mark| *at < mark));
+        if let Some(at) = asked {
             said.drain(at..at + PROMPT.len());
             if answered {
                 return refuse("the password is wrong".into());
@@ -88,6 +86,11 @@ async fn enter(host: &str, process: Process, password: Option<&Secret>) -> Resul
             let _ = stdin.write_all(format!("{}\n", password.expose()).as_bytes()).await;
             let _ = stdin.flush().await;
             continue;
+        }
+        if let Some(at) = started {
+            let rest = said.split_off(at + MARK.len());
+            let stderr = Box::new(std::io::Cursor::new(rest).chain(stderr));
+            return Ok(Running { stdin, stdout, stderr, status });
         }
         let mut piece = [0; 4096];
         let read = stderr.read(&mut piece).await.unwrap_or(0);

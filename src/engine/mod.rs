@@ -20,5 +20,5 @@ pub use error::StepError;
 pub use event::{Event, EventSink, Outcome};
 pub use module::{AnyModule, Assessment, Intent, Module};
 pub use session::Session;
-pub use status::{ModuleStatus, State};
+pub use status::{ModuleState, ModuleStatus, StatusReport};
 pub use world::{Backend, World};

@@ -9,13 +9,15 @@ mod config;
 mod labels;
 mod layout;
 mod node;
+mod removal;
 mod report;
 mod servers;
 
 pub use agents::Agents;
 pub use config::{join_address, node_name};
 pub use layout::{AGENT_UNIT, SERVER_UNIT, unit_of};
-pub use servers::Servers;
+pub use removal::removal;
+pub use servers::{Servers, kubeconfig};
 
 /// How long a server may take until its unit is active, in seconds: it may have to unpack images first.
 const UNIT_TIMEOUT_SECS: u64 = 300;

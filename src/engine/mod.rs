@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod event;
+pub mod status;
 pub mod world;
 
 pub use action::{Action, Content, Disruption, Operation, Plan, Reason, Stage};

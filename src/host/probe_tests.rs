@@ -437,3 +437,156 @@ fn an_interest_it_does_not_know_is_refused() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "not an interest: colour:blue\n", "{shell:?}");
     }
 }
+
+/// Puts a program into a folder.
+fn program(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(name), format!("#!/bin/sh\n{text}")).unwrap();
+    std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+const SHOW: &str = r#"cat <<'E'
+LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+MainPID=812
+NRestarts=3
+FragmentPath=/etc/systemd/system/k3s.service
+NeedDaemonReload=yes
+
+LoadState=not-found
+ActiveState=inactive
+SubState=dead
+UnitFileState=
+MainPID=0
+NRestarts=0
+FragmentPath=
+NeedDaemonReload=no
+
+LoadState=loaded
+ActiveState=active
+SubState=mounted
+UnitFileState=
+FragmentPath=
+NeedDaemonReload=no
+
+LoadState=loaded
+ActiveState=active
+E
+"#;
+
+const ZONES: &str = r#"printf '%s\n' 'block' '  target: %%REJECT%%' '  ports: 1/tcp' '' 'public' '  target: default' \
+    '  interfaces: ' '  sources: ' '  services: ssh kube-apiserver' '  ports: 6443/tcp 8472/udp' \
+    '  source-ports: 5/udp' '  rich rules: ' '	rule family="ipv4" source address="10.0.0.9" accept' '' \
+    'trusted (active)' '  target: ACCEPT' '  interfaces: cni0' '  sources: 10.42.0.0/16 10.43.0.0/16' '  services: '
+"#;
+
+/// A copy of the script that finds systemd and the firewalls' files in `root`.
+fn moved(root: &Path) -> String {
+    let mut text = scripts::PROBE.text.to_owned();
+    for path in ["/etc/ufw/", "/etc/default/ufw", "/etc/firewalld/", "/run/systemd/system", "/run/xgenctl/"] {
+        assert!(text.contains(path), "{path}");
+        text = text.replace(path, &format!("{}{path}", root.display()));
+    }
+    text
+}
+
+#[test]
+fn the_script_reads_units_and_firewalls() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for folder in ["bin", "etc/ufw", "etc/default", "run/systemd/system", "run/xgenctl"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    std::fs::write(root.join("run/xgenctl/restart-k3s.service"), "").unwrap();
+    std::fs::write(root.join("etc/ufw/ufw.conf"), "# ENABLED=no\nENABLED=yes\nLOGLEVEL=low").unwrap();
+    std::fs::write(root.join("etc/default/ufw"), "DEFAULT_INPUT_POLICY=\"DROP\"\n").unwrap();
+    let rules = "*filter\n\
+        ### tuple ### allow tcp 6443 0.0.0.0/0 any 0.0.0.0/0 in\n-A ufw-user-input -p tcp --dport 6443 -j ACCEPT\n\
+        ### tuple ### allow any any 0.0.0.0/0 any 10.42.0.0/16 in comment=6b3373\n\
+        ### tuple ### allow tcp 10250 0.0.0.0/0 any 10.0.0.0/8 in\n\
+        ### tuple ### allow any 22 0.0.0.0/0 any 0.0.0.0/0 in\n\
+        ### tuple ### allow tcp 80,443 0.0.0.0/0 any 0.0.0.0/0 Nginx - in_eth0\n\
+        ### tuple ### allow any 25 0.0.0.0/0 any 0.0.0.0/0 out\n\
+        ### tuple ### deny any 7 0.0.0.0/0 any 0.0.0.0/0 in\n";
+    std::fs::write(root.join("etc/ufw/user.rules"), rules).unwrap();
+    program(&root.join("bin"), "systemctl", SHOW);
+    program(&root.join("bin"), "firewall-cmd", ZONES);
+    let path = std::env::join_paths([root.join("bin"), "/usr/sbin".into(), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let units = ["unit:k3s.service", "unit:k3s-agent.service", "unit:tmp.mount"];
+    for shell in shells() {
+        let run = |text: &str| {
+            let mut command = Command::new(shell[0]);
+            command.args(&shell[1..]).args(["-c", text, "probe"]).args(units).env("PATH", &path);
+            parse(&command.output().unwrap().stdout)
+        };
+        let seen = run(&moved(root)).unwrap();
+        let k3s = UnitSeen {
+            active: "active".into(),
+            sub: "running".into(),
+            enabled: "enabled".into(),
+            main_pid: 812,
+            restarts: 3,
+            path: "/etc/systemd/system/k3s.service".into(),
+            needs_reload: true,
+            restart_pending: true,
+        };
+        let mount = UnitSeen { active: "active".into(), sub: "mounted".into(), ..UnitSeen::default() };
+        let expected = [("k3s.service", k3s), ("tmp.mount", mount)];
+        assert_eq!(seen.units, expected.map(|(name, unit)| (name.to_owned(), unit)).into(), "{shell:?}");
+        assert!(seen.facts.systemd);
+        let names: Vec<_> = seen.facts.firewalls.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["ufw", "firewalld"], "{shell:?}");
+        let ufw = ["6443/tcp", "10.42.0.0/16", "10250/tcp from 10.0.0.0/8", "22", "80,443/tcp"];
+        assert_eq!(seen.facts.firewalls[0].allowed, ufw, "{shell:?}");
+        let firewalld = [
+            "service ssh",
+            "service kube-apiserver",
+            "6443/tcp",
+            "8472/udp",
+            "rule family=\"ipv4\" source address=\"10.0.0.9\" accept",
+            "zone trusted interface cni0",
+            "zone trusted 10.42.0.0/16",
+            "zone trusted 10.43.0.0/16",
+        ];
+        assert_eq!(seen.facts.firewalls[1].allowed, firewalld, "{shell:?}");
+
+        // What systemd does not answer is an error, never an absent unit.
+        for (answer, expected) in [
+            (
+                "echo 'Failed to connect to bus: No such file or directory' >&2; exit 1",
+                "systemctl show: Failed to connect to bus: No such file or directory",
+            ),
+            ("echo ActiveState=active", "systemctl show said nothing of k3s-agent.service"),
+        ] {
+            program(&root.join("bin"), "systemctl", answer);
+            assert_eq!(run(&moved(root)).unwrap_err(), expected, "{shell:?}");
+        }
+        program(&root.join("bin"), "systemctl", SHOW);
+    }
+}
+
+#[test]
+fn reach_tells_open_from_refused() {
+    let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let [open_at, closed_at] = [&open, &closed].map(|s| s.local_addr().unwrap().to_string());
+    drop(closed);
+    for shell in shells() {
+        let run = |path: Option<&Path>| {
+            let program = ["/usr/bin", "/bin"].map(|d| Path::new(d).join(shell[0])).into_iter().find(|p| p.exists());
+            let mut command = Command::new(program.unwrap());
+            command.args(&shell[1..]).args(["-c", scripts::REACH.text, scripts::REACH.name, "5", &open_at, &closed_at]);
+            path.map(|path| command.env("PATH", path));
+            let output = command.output().unwrap();
+            let mut lines: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+            lines.sort_by_key(|line| !line.starts_with(&open_at));
+            lines
+        };
+        assert_eq!(run(None), [format!("{open_at} open"), format!("{closed_at} refused")], "{shell:?}");
+        if shell[0] != "busybox" {
+            let nothing = tempfile::tempdir().unwrap();
+            assert_eq!(run(Some(nothing.path())), [format!("{open_at} unknown"), format!("{closed_at} unknown")]);
+        }
+    }
+}

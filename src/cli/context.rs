@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etcetera::BaseStrategy as _;
+use futures::future::BoxFuture;
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::host::ssh::{Question, SshOptions};
 use crate::modules;
 use crate::project::{Mode, Project, SecretsStore, find};
 use crate::rehearsal::{RehearsalBackend, Rehearsal};
-use crate::report::{self, CliError, ExitCode, RunLog, new_run_id, out};
+use crate::report::{self, CliError, ExitCode, RunLog, ask, new_run_id, out};
 use crate::secret::{Redactor, Secret};
 
 /// Everything a command needs that does not differ from command to command.
@@ -134,8 +135,8 @@ impl Context {
         let mut options = SshOptions::new(&self.folders.home);
         options.accept_new_host_keys = self.global.accept_new_host_keys;
         options.warn = Some(Arc::new(|text: String| out::print_warning(&text)));
-        if out::can_ask() {
-            options.ask = Some(Arc::new(ask));
+        if ask::can_ask() {
+            options.ask = Some(Arc::new(question));
         }
         Ok(Arc::new(LiveBackend::new(options, HttpDownload::new()?)))
     }
@@ -194,7 +195,7 @@ impl Context {
 
     /// Asks a yes-or-no question; `--yes` answers it, and where nobody can be asked the answer is no.
     pub fn confirm(&self, question: &str) -> bool {
-        self.global.yes || out::confirm(question)
+        self.global.yes || ask::confirm(question)
     }
 }
 
@@ -225,12 +226,16 @@ fn listen_for_interrupts(cancel: CancellationToken, events: EventSink) {
     });
 }
 
-/// Asks what an SSH login needs to know.
-fn ask(question: Question) -> Option<String> {
-    match question {
-        Question::Confirm(text) => out::confirm(&text).then(|| "yes".to_owned()),
-        Question::Secret(text) => out::ask_secret(&text),
-    }
+/// Asks what an SSH login needs to know, without holding up the other connections.
+fn question(question: Question) -> BoxFuture<'static, Option<Secret>> {
+    Box::pin(async move {
+        let asked = tokio::task::spawn_blocking(move || match question {
+            Question::Confirm(text) => ask::confirm(&text).then(|| "yes".to_owned()),
+            Question::Hidden(text) => ask::hidden(&text),
+            Question::Visible(text) => ask::line(&text),
+        });
+        asked.await.ok().flatten().map(Secret::new)
+    })
 }
 
 impl From<StepError> for CliError {

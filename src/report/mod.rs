@@ -2,6 +2,7 @@
 //!
 //! The only part of the program that writes to the terminal. Text goes to stdout, diagnostics go to stderr.
 
+pub mod ask;
 pub mod checks;
 pub mod diagnostics;
 pub mod exit;

@@ -6,6 +6,7 @@
 mod adopt;
 mod agents;
 mod config;
+mod inventory;
 mod labels;
 mod layout;
 mod node;
@@ -15,6 +16,7 @@ mod servers;
 
 pub use agents::Agents;
 pub use config::{join_address, node_name};
+pub use inventory::{NodeRow, inventory};
 pub use layout::{AGENT_UNIT, SERVER_UNIT, unit_of};
 pub use removal::removal;
 pub use servers::{Servers, kubeconfig};

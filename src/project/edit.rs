@@ -1,0 +1,1 @@
+//! Changes to project.yaml that keep its comments.

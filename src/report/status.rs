@@ -79,13 +79,22 @@ fn details(style: Style, module: &ModuleStatus) -> String {
     for (key, value) in tables {
         let Value::Array(rows) = value else { continue };
         text += &format!("  {}:\n", harmless(key));
-        text += &objects(style, rows);
+        text += &objects(style, 4, rows);
     }
     text
 }
 
+/// Records of one kind as a table, one a line.
+///
+/// # Errors
+/// Where they cannot be serialised.
+pub fn records<T: serde::Serialize>(rows: &[T], style: Style) -> Result<String, serde_json::Error> {
+    let rows = rows.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    Ok(objects(style, 0, &rows))
+}
+
 /// A list of objects as a table.
-fn objects(style: Style, rows: &[Value]) -> String {
+fn objects(style: Style, blanks: usize, rows: &[Value]) -> String {
     let mut keys: Vec<&String> = Vec::new();
     for key in rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys()) {
         if !keys.contains(&key) {
@@ -100,7 +109,7 @@ fn objects(style: Style, rows: &[Value]) -> String {
         _ => "–".to_owned(),
     };
     let rows: Vec<Vec<_>> = rows.iter().map(|row| keys.iter().map(|key| cell(row, key)).collect()).collect();
-    table(style, 4, &head, &rows, |_, _| None)
+    table(style, blanks, &head, &rows, |_, _| None)
 }
 
 /// A value on one line.

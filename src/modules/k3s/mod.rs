@@ -13,6 +13,8 @@ mod node;
 mod removal;
 mod report;
 mod servers;
+#[cfg(test)]
+mod tests;
 
 pub use agents::Agents;
 pub use config::{join_address, node_name};

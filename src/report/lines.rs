@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::checks;
-use super::style::{Paint, Style, count, duration, harmless, indent, pad, width};
+use super::style::{Paint, Style, count, duration, fold, harmless, indent, pad, width};
 use crate::engine::action::{Disruption, Reason};
 use crate::engine::event::{ActionInfo, CheckLevel, CheckResult, Event, FailureInfo, Outcome};
 
@@ -101,7 +101,7 @@ impl Run {
             Outcome::Failed => parts.push(format!("{} of {} done", tally.changed, count(tally.planned, "action"))),
             Outcome::Unchanged | Outcome::Skipped | Outcome::Blocked => {}
         }
-        if !matches!(outcome, Outcome::Skipped) {
+        if !matches!(outcome, Outcome::Skipped | Outcome::Blocked) || !results.is_empty() {
             parts.push(duration(ms));
         }
         let head = format!("{symbol} {}  {}", pad(&harmless(module), self.name_width), pad(word, 9));
@@ -212,8 +212,9 @@ fn action_line(style: Style, action: &ActionInfo, with_reason: bool) -> String {
         Disruption::Workloads => ("!", "pods move or restart", Paint::Warn),
         Disruption::Destructive => ("!", "DESTRUCTIVE: data or a node goes away", Paint::Bad),
     };
+    let mark = if mark == "!" { style.paint(paint, mark) } else { mark.to_owned() };
     let place = style.paint(Paint::Faint, &harmless(action.host.as_deref().unwrap_or("cluster")));
-    let mut text = format!("  {} {place}  {}", style.paint(paint, mark), harmless(&action.summary));
+    let mut text = format!("  {mark} {place}  {}", harmless(&action.summary));
     if with_reason {
         let reason = match action.reason {
             Reason::Missing => "missing",
@@ -228,7 +229,7 @@ fn action_line(style: Style, action: &ActionInfo, with_reason: bool) -> String {
     if !what.is_empty() {
         text += &format!("  {}", style.paint(paint, what));
     }
-    text
+    fold(style, &text, 6)
 }
 
 /// A unified diff, indented.
@@ -261,7 +262,10 @@ pub fn failure(style: Style, failure: &FailureInfo, blanks: usize) -> String {
 /// What a person should know and xgenctl will not change by itself.
 pub fn notices(style: Style, module: &str, notices: &[String]) -> String {
     let label = style.paint(Paint::Warn, "note:");
-    let line = |notice: &String| format!("{}: {label} {}\n", harmless(module), one_line(notice));
+    let line = |notice: &String| {
+        let line = format!("{}: {label} {}", harmless(module), one_line(notice));
+        fold(style, &line, 2) + "\n"
+    };
     notices.iter().map(line).collect()
 }
 

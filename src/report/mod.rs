@@ -16,10 +16,15 @@ pub mod status;
 pub mod style;
 pub mod terminal;
 
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod stream_tests;
+
 pub use exit::{CliError, ExitCode};
 pub use json::JsonReporter;
 pub use plain::PlainReporter;
-//pub use runlog::{RunLog, new_run_id};
+pub use runlog::{RunLog, new_run_id};
 pub use terminal::TerminalReporter;
 
 use crate::engine::event::Reporter;

@@ -76,3 +76,15 @@ pub fn stdout_style() -> Style {
 fn stderr_style() -> Style {
     Style::for_stream(io::stderr().is_terminal())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
+        let error = |kind| Err::<usize, _>(io::Error::from(kind));
+        assert_eq!(quiet(error(io::ErrorKind::BrokenPipe), 5).unwrap(), 5);
+        assert_eq!(quiet(error(io::ErrorKind::StorageFull), 5).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+}

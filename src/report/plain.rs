@@ -38,10 +38,15 @@ pub(super) struct PlainText {
     /// How many quarters (or pieces) of a transfer were told, by module and action.
     told: HashMap<(String, String), u64>,
     /// Diffs and every action of a plan even where the plan is carried out.
-    pub(super) everything: bool,
+    everything: bool,
 }
 
 impl PlainText {
+    /// With every action of a plan and its diff, even where the plan is carried out.
+    pub(super) fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
     /// The lines of an event, each ended by a line break; empty where there is nothing to say.
     pub(super) fn of(&mut self, event: &Event) -> String {
         const STYLE: Style = Style::PLAIN;

@@ -193,9 +193,9 @@ k3s     ~ drifted    v1.36.5+k3s1  v1.36.6+k3s1
 agents  ✔ converged  –             –
 
 k3s
-  api:      https://10.0.0.10:6443
-  differs:  master: config.yaml differs from project.yaml
-            gpu-1: not joined
+  api:     https://10.0.0.10:6443
+  differs: master: config.yaml differs from project.yaml
+           gpu-1: not joined
   nodes:
     name    role    ready  address    labels
     master  server  yes    10.0.0.10  –
@@ -205,7 +205,7 @@ k3s
 "
         );
         let narrow = render(&report(), Style { colour: false, width: Some(40) });
-        assert!(narrow.contains("            differs from project.yaml\n"), "{narrow}");
+        assert!(narrow.contains("           from project.yaml\n"), "{narrow}");
         assert_eq!(exit_code(&report()), ExitCode::NotConverged);
         let good = StatusReport::new("xgen", vec![ModuleStatus::new("k3s", ModuleState::Converged)]);
         assert!(render(&good, Style::PLAIN).ends_with("\nEverything is as wanted.\n"));

@@ -1,5 +1,6 @@
 //! How text looks: colour where it can be seen, widths, durations, and text of others made harmless.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 /// Whether text is coloured, and how wide it may be.
@@ -34,9 +35,16 @@ impl Style {
 
     /// For a stream of this process. `NO_COLOR` (not empty) and `TERM=dumb` switch colours off.
     pub fn for_stream(is_terminal: bool) -> Self {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colour: is_terminal && !set("NO_COLOR") && !dumb, width: is_terminal.then(terminal_width).flatten() }
+        Self::of(is_terminal, |name| std::env::var_os(name), terminal_width)
+    }
+
+    fn of(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>, columns: impl Fn() -> Option<usize>) -> Self {
+        if !is_terminal {
+            return Self::PLAIN;
+        }
+        let no_colour = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = variable("TERM").is_some_and(|term| term == "dumb");
+        Self { colour: !no_colour && !dumb, width: columns() }
     }
 
     /// The text in a colour, if there are colours.
@@ -120,9 +128,19 @@ fn is_direction_mark(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Columns that a line takes on a terminal.
+/// Columns that a line takes on a terminal, colours not counted.
 pub fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
+    let mut chars = text.chars();
+    let mut columns = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => {
+                chars.find(|c| *c == 'm');
+            }
+            c => columns += char_width(c),
+        }
+    }
+    columns
 }
 
 fn char_width(c: char) -> usize {
@@ -158,6 +176,10 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
             if !current.is_empty() && width(&current) + width(word.trim_end()) > columns {
                 lines.push(std::mem::take(&mut current).trim_end().to_owned());
             }
+            if width(word.trim_end()) <= columns {
+                current += word;
+                continue;
+            }
             for c in word.chars() {
                 if width(&current) + char_width(c) > columns && c != ' ' {
                     lines.push(std::mem::take(&mut current));
@@ -168,6 +190,16 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
         lines.push(current.trim_end().to_owned());
     }
     lines
+}
+
+/// The line as it is where it fits, else in several, all but the first with so many blanks before them.
+pub fn fold(style: Style, line: &str, hanging: usize) -> String {
+    match style.width {
+        Some(columns) if width(line) > columns => {
+            wrap(line, columns.saturating_sub(hanging)).join(&format!("\n{}", " ".repeat(hanging)))
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Every line of the text with so many blanks before it, each ended by a line break.
@@ -217,6 +249,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn colours_are_only_where_they_can_be_seen_and_are_wanted() {
+        let style = |is_terminal, name: &'static str, value: &'static str| {
+            Style::of(is_terminal, |n| (n == name).then(|| value.into()), || Some(80))
+        };
+        let (coloured, uncoloured) =
+            (Style { colour: true, width: Some(80) }, Style { colour: false, width: Some(80) });
+        assert_eq!(style(true, "TERM", "xterm"), coloured);
+        assert_eq!(style(true, "NO_COLOR", ""), coloured);
+        assert_eq!(style(true, "NO_COLOR", "1"), uncoloured);
+        assert_eq!(style(true, "TERM", "dumb"), uncoloured);
+        assert_eq!(style(false, "TERM", "xterm"), Style::PLAIN);
+    }
+
+    #[test]
     fn nothing_that_steers_a_terminal_gets_through() {
         assert_eq!(
             harmless("\x1b[31mred\x1b[0m \x1b]0;title\x07x\x1b]8;;u\x1b\\y\ta\u{202e}b\x07\u{9b}2Jc"),
@@ -237,6 +283,10 @@ mod tests {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("abcdefghijkl mn\n\nx", 10), ["abcdefghij", "kl mn", "", "x"]);
         assert_eq!(wrap("한국어한국어", 9), ["한국어한", "국어"]);
+        let narrow = Style { colour: true, width: Some(16) };
+        let line = format!("  {} two three four", narrow.paint(Paint::Bad, "one"));
+        assert_eq!(fold(narrow, &line, 4), "  \x1b[31mone\x1b[0m two\n    three four");
+        assert_eq!(fold(Style::PLAIN, &line, 4), line);
     }
 
     #[test]

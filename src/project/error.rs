@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::yaml::Fault;
 use crate::secret::MASK;
@@ -93,47 +93,33 @@ impl ProjectError {
     }
 
     fn render_one(&self, problem: &Problem) -> String {
-        let help = problem.help.as_deref().map(|text| Level::HELP.message(text));
-        let group = match &problem.place {
-            None => {
-                let help =
-                    problem.help.as_deref().map(|text| format!("\n  = help: {}", text.replace('\n', "\n          ")));
-                return format!("error: {}: {}{}", self.file, problem.message, help.unwrap_or_default());
+        let Some((place, line)) = problem.place.as_ref().and_then(|p| Some((p, p.excerpt.as_deref()?))) else {
+            let mut text = match &problem.place {
+                Some(p) => format!("error: {}\n --> {}:{}:{}", problem.message, self.file, p.line, p.column),
+                None => format!("error: {}: {}", self.file, problem.message),
+            };
+            if let Some(help) = &problem.help {
+                text.push_str(&format!("\n  = help: {}", help.replace('\n', "\n          ")));
             }
-            Some(place) => {
-                let title = Level::ERROR.primary_title(problem.message.as_str());
-                match &place.excerpt {
-                    Some(line) => {
-                        let annotation = AnnotationKind::Primary.span(place.marked.clone());
-                        let annotation = match place.label.as_str() {
-                            "" => annotation,
-                            label => annotation.label(label),
-                        };
-                        let snippet = Snippet::source(line.as_str())
-                            .path(self.file.as_str())
-                            .line_start(place.line)
-                            .fold(false)
-                            .annotation(annotation);
-                        title.element(snippet).elements(help)
-                    }
-                    None => title.element(self.origin(place)).elements(help),
-                }
-            }
+            return text;
         };
+        let annotation = AnnotationKind::Primary.span(place.marked.clone());
+        let annotation = match place.label.as_str() {
+            "" => annotation,
+            label => annotation.label(label),
+        };
+        let snippet =
+            Snippet::source(line).path(self.file.as_str()).line_start(place.line).fold(false).annotation(annotation);
+        let help = problem.help.as_deref().map(|text| Level::HELP.message(text));
+        let group = Level::ERROR.primary_title(problem.message.as_str()).element(snippet).elements(help);
         let text = Renderer::plain().term_width(LINE_WIDTH + 40).render(&[group]);
         let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
         // What is shown may be a masked or shortened line; the column is the one in the file.
-        if let (Some(place), Some(line)) =
-            (&problem.place, lines.iter_mut().find(|l| l.trim_start().starts_with("-->")))
-        {
+        if let Some(line) = lines.iter_mut().find(|l| l.trim_start().starts_with("-->")) {
             let arrow = line.find("-->").unwrap_or_default();
             *line = format!("{}--> {}:{}:{}", &line[..arrow], self.file, place.line, place.column);
         }
         lines.join("\n")
-    }
-
-    fn origin(&self, place: &Place) -> Origin<'_> {
-        Origin::path(self.file.as_str()).line(place.line).char_column(place.column)
     }
 }
 

@@ -189,19 +189,42 @@ fn anything(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
             items.iter().enumerate().map(|(i, n)| anything(n, &format!("{path}[{i}]"), faults)).collect()
         }
         Kind::Scalar { text, plain: false } => text.clone().into(),
-        Kind::Scalar { text, .. } => plain_value(text).unwrap_or_else(|reason| {
+        Kind::Scalar { text, .. } => unambiguous(text).unwrap_or_else(|reason| {
             faults.push(Fault {
                 span: node.span.clone(),
                 message: format!("`{path}` {reason}"),
                 label: "ambiguous".into(),
                 help: Some(match is_secret_key(path) {
                     true => "put it in quotes if it is text".to_owned(),
+                    false if is_old_boolean(text) => format!("write true or false, or \"{text}\" if it is text"),
                     false => format!("put it in quotes if it is text: \"{}\"", shorten(text)),
                 }),
             });
             Value::Null
         }),
     }
+}
+
+/// What a scalar without quotes means to every program that may read it later.
+fn unambiguous(text: &str) -> Result<Value, &'static str> {
+    match is_old_boolean(text) {
+        true => Err("is true or false for some programs and text for others"),
+        false => plain_value(text),
+    }
+}
+
+/// Whether readers of YAML 1.1, such as K3s and Helm, take a word for true or false.
+fn is_old_boolean(text: &str) -> bool {
+    ["y", "n", "yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Whether a text can stand without quotes and is still text to every reader.
+pub fn is_plain_text(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@' | '+'))
+        && !is_old_boolean(text)
+        && matches!(plain_value(text), Ok(Value::String(_)))
+        || text.strip_prefix("~/").is_some_and(|rest| is_plain_text(&format!("/{rest}")))
 }
 
 /// What a scalar without quotes means: YAML 1.2's core schema, without what other readers of YAML understand differently.

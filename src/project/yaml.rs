@@ -348,6 +348,11 @@ impl<'a> Builder<'a> {
             }
             OpenContent::Map { entries, keys, key } => match key.take() {
                 Some((key, key_span)) => {
+                    let mut node = node;
+                    if node.span.is_empty() {
+                        // Nothing stands there; the parser places it at whatever comes next.
+                        node.span = key_span.end..key_span.end;
+                    }
                     open.values += node.values;
                     open.depth = open.depth.max(node.depth + 1);
                     entries.push(Entry { key, key_span, value: node });

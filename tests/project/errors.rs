@@ -45,6 +45,7 @@ refused! {
     wrong_choice_far: nodes("  - { name: a, host: h, role: worker }\n");
     wrong_port: nodes("  - { name: a, host: h, ssh: { port: 70000 } }\n");
     leading_zero: "project: { name: xgen }\nk3s: { config: { write-kubeconfig-mode: 0600 } }\n";
+    old_boolean: "project: { name: xgen }\nk3s: { config: { embedded-registry: yes } }\n";
     // Syntax.
     unclosed: "project: { name: xgen\nenv: dev\n";
     bad_indent: "project:\n  name: xgen\n env: dev\n";

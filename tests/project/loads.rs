@@ -103,14 +103,14 @@ fn the_example_loads() {
 fn servers_come_first_and_numbers_of_k3s_stay_numbers() {
     let project = load(
         "project: { name: a }\nnodes:\n  - { name: w, role: agent, host: h1 }\n  - { name: s, role: server, host: h2 }\n\
-         k3s: { config: { max-x: 5, ratio: 0.5, flag: true, word: 'yes', plain: yes, list: [1, a] } }\n",
+         k3s: { config: { max-x: 5, ratio: 0.5, flag: true, word: 'yes', plain: x-y, list: [1, a] } }\n",
     )
     .unwrap();
     assert_eq!(project.nodes[0].name.as_deref(), Some("s"));
     assert_eq!(project.nodes[0].role, Role::Server);
     assert_eq!(
         serde_json::to_string(&project.k3s.config).unwrap(),
-        r#"{"flag":true,"list":[1,"a"],"max-x":5,"plain":"yes","ratio":0.5,"word":"yes"}"#
+        r#"{"flag":true,"list":[1,"a"],"max-x":5,"plain":"x-y","ratio":0.5,"word":"yes"}"#
     );
 }
 

@@ -15,7 +15,8 @@ use crate::engine::live::LiveBackend;
 use crate::engine::{AnyModule, Backend, EventSink, Session, StepError, World, journal};
 use crate::host::ssh::{Question, SshOptions};
 use crate::modules;
-use crate::project::{Mode, Project, SecretsStore, find};
+use crate::project::edit::EditError;
+use crate::project::{Mode, Project, ProjectError, SecretsStore, find};
 use crate::rehearsal::{RehearsalBackend, Rehearsal};
 use crate::report::{self, CliError, ExitCode, RunLog, ask, new_run_id, out};
 use crate::secret::{Redactor, Secret};
@@ -63,13 +64,6 @@ impl Folders {
         };
         Ok(Self { home, state, cache, _temporary: temporary })
     }
-}
-
-/// The folder of run logs and journals.
-pub fn state_dir() -> Result<PathBuf, CliError> {
-    let dirs = etcetera::base_strategy::Xdg::new()
-        .map_err(|e| CliError::failed("the home folder cannot be found").caused_by(e))?;
-    Ok(dirs.state_dir().unwrap_or_else(|| dirs.home_dir().join(".local/state")).join("xgenctl"))
 }
 
 impl Context {
@@ -158,10 +152,7 @@ impl Context {
     pub fn session(&self, world: Arc<World>, command: &str) -> Result<Session, CliError> {
         let run = new_run_id();
         let mut reporters: Vec<Box<dyn Reporter>> = vec![report::reporter(self.global.format(), self.global.verbose)];
-        match RunLog::create(&self.folders.state, &run) {
-            Ok(log) => reporters.push(Box::new(log)),
-            Err(error) => out::print_warning(&format!("this run keeps no log: {error}")),
-        }
+        reporters.push(Box::new(RunLog::new(self.folders.state.join("runs"), out::print_warning)));
         let events = EventSink::new(reporters, self.redactor.clone());
         let server = world.first_server().map_or("none", |n| n.display_name()).to_owned();
         let journal_dir = match self.global.rehearse.as_deref() {
@@ -191,6 +182,53 @@ impl Context {
             holder: format!("{} runs `xgenctl {command}` since {} (run {run})", who(), jiff::Timestamp::now()),
             rehearsal: self.is_rehearsal(),
         })
+    }
+
+    /// The project as an edit of its file would make it.
+    ///
+    /// # Errors
+    /// Where there is no file, it cannot be edited, or what comes out is not valid.
+    pub fn edited_project(
+        &mut self,
+        edit: impl FnOnce(&str) -> Result<String, EditError>,
+    ) -> Result<Project, CliError> {
+        let (path, text) = self.project_text()?;
+        let mode = if self.is_rehearsal() { Mode::Rehearsal } else { Mode::Real };
+        Ok(Project::parse(&path, &edit(&text)?, &mut self.secrets, &self.redactor, mode)?)
+    }
+
+    /// Asks whether project.yaml shall be changed, and changes it. A rehearsal leaves it alone.
+    ///
+    /// # Errors
+    /// Where it cannot be edited or written.
+    pub fn offer_edit(
+        &self,
+        question: &str,
+        edit: impl FnOnce(&str) -> Result<String, EditError>,
+    ) -> Result<(), CliError> {
+        if self.is_rehearsal() || self.project.file.is_none() || !self.confirm(question) {
+            return Ok(());
+        }
+        let (path, text) = self.project_text()?;
+        let failed = |e: std::io::Error| CliError::failed(format!("{} cannot be written", path.display())).caused_by(e);
+        // Through a link to what it points to; one step, so that nothing half-written stays.
+        let target = path.canonicalize().map_err(failed)?;
+        let folder = target.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        std::io::Write::write_all(&mut file, edit(&text)?.as_bytes()).map_err(failed)?;
+        let permissions = std::fs::metadata(&target).map_err(failed)?.permissions();
+        file.as_file().set_permissions(permissions).map_err(failed)?;
+        file.persist(&target).map_err(|e| failed(e.error))?;
+        Ok(())
+    }
+
+    fn project_text(&self) -> Result<(PathBuf, String), CliError> {
+        let path = self.project.file.clone().ok_or_else(|| {
+            CliError::usage("there is no project.yaml to write the node into").hint("write one with `xgenctl init`")
+        })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| CliError::usage(format!("{} cannot be read", path.display())).caused_by(e))?;
+        Ok((path, text))
     }
 
     /// Asks a yes-or-no question; `--yes` answers it, and where nobody can be asked the answer is no.
@@ -236,6 +274,19 @@ fn question(question: Question) -> BoxFuture<'static, Option<Secret>> {
         });
         asked.await.ok().flatten().map(Secret::new)
     })
+}
+
+impl From<EditError> for CliError {
+    fn from(error: EditError) -> Self {
+        Self { hint: error.hint, ..Self::usage(error.message) }
+    }
+}
+
+impl From<ProjectError> for CliError {
+    fn from(error: ProjectError) -> Self {
+        // The rendered text names file, line and column itself.
+        Self::usage(error.render())
+    }
 }
 
 impl From<StepError> for CliError {

@@ -1,1 +1,3 @@
 //! modules
+
+pub mod preflight;

@@ -33,12 +33,13 @@ type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    first_pause: Duration,
 }
 
 impl Store {
     /// A store in xgenctl's cache folder; it and what it needs in it are made when something is fetched.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        Self { root: cache_dir.into() }
+        Self { root: cache_dir.into(), first_pause: FIRST_PAUSE }
     }
 
     /// xgenctl's cache folder: `$XDG_CACHE_HOME/xgenctl`, by default `~/.cache/xgenctl`.
@@ -74,7 +75,7 @@ impl Store {
                 return Err(cache_error(&path, format!("`{part}` cannot be the name of a file or folder")));
             }
         }
-        let slot = Slot::new(self.path_of(artifact), artifact);
+        let slot = Slot::new(self.path_of(artifact), artifact, self.first_pause);
         if let Some(found) = slot.cached().await? {
             return Ok(found);
         }
@@ -101,13 +102,15 @@ struct Slot<'a> {
     part: PathBuf,
     /// The release's own list: a person who fills the cache by hand may put it there as it is.
     list: PathBuf,
+    first_pause: Duration,
 }
 
 impl<'a> Slot<'a> {
-    fn new(asset: PathBuf, artifact: &'a Artifact) -> Self {
+    fn new(asset: PathBuf, artifact: &'a Artifact, first_pause: Duration) -> Self {
         let beside = |suffix| asset.with_file_name(format!("{}{suffix}", artifact.asset));
         let (digest, part) = (beside(".sha256"), beside(".part"));
-        Self { artifact, digest, part, list: asset.with_file_name(&artifact.checksums), asset }
+        let list = asset.with_file_name(&artifact.checksums);
+        Self { artifact, asset, digest, part, list, first_pause }
     }
 
     /// The asset, if it is in the cache and is what its checksum says.
@@ -137,13 +140,30 @@ impl<'a> Slot<'a> {
             return Ok(known);
         }
         let url = self.artifact.checksums_url();
-        let text = with_retries(async || read_list(download, &url).await).await?;
+        let text = self.read_list(download, &url).await?;
         let asset = &self.artifact.asset;
         let none = || FetchError::NoChecksum { url: without_credentials(&url), asset: asset.clone() };
         let expected = checksum(&text, asset).ok_or_else(none)?;
         // The file is written under the part's lock, and a torn one is no checksum and is fetched again.
         fs::write(&self.digest, format!("{expected}  {asset}\n")).map_err(|e| io_error(&self.digest, &e))?;
         Ok(expected)
+    }
+
+    /// The release's list; what may pass by itself is tried again.
+    async fn read_list(&self, download: &dyn Download, url: &str) -> Result<String, FetchError> {
+        let mut tries = 1;
+        loop {
+            match read_list(download, url).await {
+                Err(error) if error.is_transient() && tries < TRIES => self.pause(tries).await,
+                result => return result,
+            }
+            tries += 1;
+        }
+    }
+
+    /// Waits after the given try, each time twice as long.
+    async fn pause(&self, tries: u32) {
+        tokio::time::sleep(self.first_pause * 2u32.pow(tries - 1)).await;
     }
 
     async fn download(
@@ -170,7 +190,7 @@ impl<'a> Slot<'a> {
                         part.empty()?;
                         resumed = 0;
                     }
-                    Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
+                    Err(error) if error.is_transient() && tries < TRIES => self.pause(tries).await,
                     Err(error) => return Err(error),
                 }
             }
@@ -324,23 +344,6 @@ fn checksum(list: &str, asset: &str) -> Option<String> {
         let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
         (is_digest && name == asset).then(|| digest.to_ascii_lowercase())
     })
-}
-
-/// Makes a request again while its error may pass.
-async fn with_retries<T>(mut request: impl AsyncFnMut() -> Result<T, FetchError>) -> Result<T, FetchError> {
-    let mut tries = 1;
-    loop {
-        match request().await {
-            Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
-            result => return result,
-        }
-        tries += 1;
-    }
-}
-
-/// Waits after the given try.
-async fn pause(tries: u32) {
-    tokio::time::sleep(FIRST_PAUSE * 2u32.pow(tries - 1)).await;
 }
 
 /// SHA-256 in hexadecimal and the size of a file.

@@ -285,7 +285,7 @@ impl From<EditError> for CliError {
 impl From<ProjectError> for CliError {
     fn from(error: ProjectError) -> Self {
         // The rendered text names file, line and column itself.
-        Self::usage(error.render())
+        Self { rendered: Some(error.render()), ..Self::usage(error.to_string()) }
     }
 }
 
@@ -297,6 +297,6 @@ impl From<StepError> for CliError {
             _ => ExitCode::Failed,
         };
         let info = error.info();
-        CliError { exit, message: info.message, cause: None, output: info.output, hint: info.hint }
+        CliError { output: info.output, hint: info.hint, ..CliError::new(exit, info.message) }
     }
 }

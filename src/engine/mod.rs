@@ -5,6 +5,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod executor;
+pub mod identity;
 pub mod journal;
 pub mod lock;
 pub mod module;

@@ -7,6 +7,9 @@ use super::style::{Paint, Style, harmless, indent};
 
 /// `error: <message>`, the causes that say something new, the output that belongs to it, and what to do.
 pub fn render(error: &CliError, style: Style) -> String {
+    if let Some(text) = &error.rendered {
+        return harmless(text.trim_end()) + "\n";
+    }
     let message = harmless(error.message.trim_end());
     let mut text = format!("{} {}\n", style.paint(Paint::Bad, "error:"), hanging(&message, "error: ".len()));
     let mut said = message;

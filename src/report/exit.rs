@@ -76,12 +76,14 @@ pub struct CliError {
     pub output: Option<String>,
     /// What to do.
     pub hint: Option<String>,
+    /// A whole text that says all of this already, with an excerpt of a file: printed as it is.
+    pub rendered: Option<String>,
 }
 
 impl CliError {
     /// An error with nothing but its message.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), cause: None, output: None, hint: None }
+        Self { exit, message: message.into(), cause: None, output: None, hint: None, rendered: None }
     }
 
     /// A step that failed.

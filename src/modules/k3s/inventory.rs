@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::config::node_name;
+use crate::engine::identity::node_name;
 use crate::cluster::NodesSeen;
 use crate::engine::{StepError, World};
 use crate::project::{Access, Node, Role};

@@ -17,7 +17,6 @@ mod servers;
 mod tests;
 
 pub use agents::Agents;
-pub use config::{join_address, node_name};
 pub use inventory::{NodeRow, inventory};
 pub use layout::{AGENT_UNIT, SERVER_UNIT, unit_of};
 pub use removal::removal;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::config::node_name;
+use crate::engine::identity::node_name;
 use super::layout::unit_of;
 use super::node::installed_version;
 use crate::cluster::NodesSeen;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::config::{self, Join, join_address, url_host};
+use super::config::{self, Join};
+use crate::engine::identity::{node_address, url_host};
 use super::layout::{self, CONFIG, NODE_TOKEN, SERVER_TOKEN};
 use super::node::{self, Input, NodePlan};
 use super::{adopt, report};
@@ -84,7 +85,7 @@ pub fn anchor(hosts: &[(Node, Arc<HostSeen>)]) -> Option<&(Node, Arc<HostSeen>)>
 
 /// The address at which a server's supervisor and API answer.
 pub fn server_url(node: &Node, seen: &HostSeen) -> Option<String> {
-    join_address(node, seen).map(|address| format!("https://{}:6443", url_host(&address)))
+    node_address(node, seen).map(|address| format!("https://{}:6443", url_host(&address)))
 }
 
 /// The kubeconfig of the first server that has one, and the address at which others reach that server.

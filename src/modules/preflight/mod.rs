@@ -4,6 +4,7 @@
 //! already the proof is there that it can: what would block an installation is only a warning then.
 
 mod across;
+mod gate;
 mod host;
 mod network;
 mod reach;
@@ -22,6 +23,7 @@ use crate::project::{Node, Project};
 use scope::{Finding, Scope};
 
 pub use across::check_across;
+pub use gate::Gate;
 pub use reach::{Reach, Target, judge_download, judge_reach, reach_targets};
 
 /// A check: its name for `--skip-check`, and what it is about.
@@ -105,11 +107,11 @@ pub fn check_host(project: &Project, node: &Node, seen: &HostSeen) -> Vec<CheckR
         .collect()
 }
 
-/// Takes the checks that the operator left out from the results: they count as skipped, with what they saw.
+/// Whether every name is one of a check.
 ///
 /// # Errors
 /// A sentence that names a check that does not exist and the one that was probably meant.
-pub fn skip(results: Vec<CheckResult>, names: &[String]) -> Result<Vec<CheckResult>, String> {
+pub fn known(names: &[String]) -> Result<(), String> {
     for name in names {
         if CHECKS.iter().any(|check| check.name == name) {
             continue;
@@ -123,6 +125,11 @@ pub fn skip(results: Vec<CheckResult>, names: &[String]) -> Result<Vec<CheckResu
         let meant = nearest.map(|(_, near)| format!("; did you mean `{near}`?")).unwrap_or_default();
         return Err(format!("there is no check `{name}`{meant} (there are {})", all.join(", ")));
     }
+    Ok(())
+}
+
+/// Takes the checks that the operator left out from the results: they count as skipped, with what they saw.
+pub fn skip(results: Vec<CheckResult>, names: &[String]) -> Vec<CheckResult> {
     let left_out = |mut result: CheckResult| {
         if names.contains(&result.check) && result.level > CheckLevel::Skipped {
             result.level = CheckLevel::Skipped;
@@ -131,5 +138,5 @@ pub fn skip(results: Vec<CheckResult>, names: &[String]) -> Result<Vec<CheckResu
         }
         result
     };
-    Ok(results.into_iter().map(left_out).collect())
+    results.into_iter().map(left_out).collect()
 }

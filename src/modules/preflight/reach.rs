@@ -3,8 +3,9 @@
 use super::scope::{Finding, Scope};
 use crate::artifact::FetchError;
 use crate::engine::event::{CheckLevel, CheckResult};
+use crate::engine::identity::{node_address, url_host};
 use crate::host::HostSeen;
-use crate::project::{Access, Node, Project, Role};
+use crate::project::{Node, Project, Role};
 
 pub(super) const REACHABLE: &str = "reachable";
 pub(super) const DOWNLOAD: &str = "download";
@@ -36,16 +37,6 @@ impl Reach {
     }
 }
 
-/// Where the other nodes reach a node: its `address`, else the one its default route has, else what SSH uses.
-fn address(node: &Node, seen: &HostSeen) -> Option<String> {
-    let ssh = || match &node.access {
-        Access::Ssh(ssh) => Some(ssh.host.clone()),
-        Access::Local { .. } | Access::Manual => None,
-    };
-    let address = node.address.clone().or_else(|| seen.facts.default_address.map(|a| a.to_string())).or_else(ssh)?;
-    Some(if address.contains(':') { format!("[{address}]") } else { address })
-}
-
 /// What has to be tried from which node, to be run there with `reach.sh`. Nodes with nothing to try are left out.
 pub fn reach_targets(project: &Project, hosts: &[(Node, HostSeen)]) -> Vec<Reach> {
     let mut all = Vec::new();
@@ -53,7 +44,7 @@ pub fn reach_targets(project: &Project, hosts: &[(Node, HostSeen)]) -> Vec<Reach
         let etcd = Scope::new(project, from, from_seen).etcd();
         let mut targets = Vec::new();
         for (to, to_seen) in hosts.iter().filter(|(to, _)| to.display_name() != from.display_name()) {
-            let Some(address) = address(to, to_seen) else { continue };
+            let Some(address) = node_address(to, to_seen).map(|a| url_host(&a)) else { continue };
             let mut ports = Vec::new();
             if to.role == Role::Server {
                 ports.push((Scope::new(project, to, to_seen).api_port(), CheckLevel::Block));
@@ -140,6 +131,9 @@ pub fn judge_download(url: &str, result: &Result<(), FetchError>) -> CheckResult
         Err(FetchError::Status { .. } | FetchError::Connection { .. } | FetchError::Truncated { .. }) => {
             "`curl -I` with the same address shows more; behind a proxy set HTTPS_PROXY on this machine; in a closed network \
              name a mirror in `mirrors.k3s`"
+        }
+        Err(FetchError::Trust { .. }) => {
+            "a proxy or mirror with a certificate of its own: add its CA to this machine's trust store, or set SSL_CERT_FILE"
         }
         Err(FetchError::Digest { .. } | FetchError::NoChecksum { .. }) => {
             "the server delivers something else than K3s' release: check `mirrors.k3s`, and what a proxy on the way makes of it"

@@ -1,0 +1,2 @@
+use crate::report::{CliError, ExitCode};
+pub fn run() -> Result<ExitCode, CliError> { todo!() }

@@ -134,7 +134,7 @@ fn seed() -> u64 {
 #[test]
 fn what_is_rendered_is_parsed_back_the_same() {
     let mut rng = StdRng::seed_from_u64(seed());
-    for round in 0..3000 {
+    for round in 0..1000 {
         let seen = host(&mut rng);
         let wire = render(&seen);
         assert_eq!(parse(&wire).as_ref(), Ok(&seen), "round {round}:\n{}", String::from_utf8_lossy(&wire));
@@ -158,7 +158,7 @@ fn no_garbage_makes_the_parser_panic() {
     let mut rng = StdRng::seed_from_u64(seed());
     let keys = ["path", "content", "unit", "module", "allow", "listen", "version", "cpus", "address", "error", "", "="];
     let mut errors = 0;
-    for _ in 0..5000 {
+    for _ in 0..2000 {
         let mut wire = render(&host(&mut rng));
         for _ in 0..rng.random_range(1..8) {
             let at = rng.random_range(0..wire.len());
@@ -179,7 +179,7 @@ fn no_garbage_makes_the_parser_panic() {
         let _ = parse(&noise);
         let _ = parse(&noise[16..]);
     }
-    assert!(errors > 2000, "only {errors} of 5000 damaged answers were noticed");
+    assert!(errors > 1000, "only {errors} of 2000 damaged answers were noticed");
 }
 
 #[test]

@@ -266,6 +266,7 @@ const NETWORK: &[Case] = &[
         w.set("service-cidr", json!("10.143.0.0/16,fd43::/112"));
     }),
     ("cluster-networks", "K3s runs", Pass, |w| run_k3s(&mut w.seen, "k3s.service", "active")),
+    ("cluster-networks", "K3s failed", Pass, |w| run_k3s(&mut w.seen, "k3s-agent.service", "failed")),
     ("ports", "free", Pass, |_| {}),
     ("ports", "nginx on 6443", Block, |w| w.facts().listening.push(socket("tcp", 6443, Some("nginx")))),
     ("ports", "nginx on 6443 of an agent", Pass, |w| {
@@ -294,7 +295,15 @@ const NETWORK: &[Case] = &[
     ("ports", "TCP 8472 is no matter", Pass, |w| w.facts().listening.push(socket("tcp", 8472, Some("x")))),
     ("ports", "K3s runs", Pass, |w| run_k3s(&mut w.seen, "k3s.service", "active")),
     ("ports", "K3s starts", Pass, |w| run_k3s(&mut w.seen, "k3s.service", "activating")),
-    ("ports", "K3s without its unit", Block, |w| run_k3s(&mut w.seen, "k3s.service", "inactive")),
+    ("ports", "K3s outside its unit", Block, |w| run_k3s(&mut w.seen, "k3s.service", "inactive")),
+    ("ports", "K3s without a unit", Block, |w| {
+        run_k3s(&mut w.seen, "k3s.service", "inactive");
+        w.seen.units.clear();
+    }),
+    ("ports", "K3s is stopped, its interface is left", Pass, |w| {
+        run_k3s(&mut w.seen, "k3s.service", "inactive");
+        w.facts().listening.retain(|socket| socket.program.is_none());
+    }),
     ("ports", "K3s starts, nginx on 10257", Block, |w| {
         run_k3s(&mut w.seen, "k3s.service", "activating");
         w.facts().listening.push(socket("tcp", 10257, Some("nginx")));
@@ -485,6 +494,13 @@ fn nodes_try_the_ports_they_need() {
     assert_eq!(levels, expected.map(|(port, level)| (port.to_owned(), level)).into());
 
     assert_eq!(reach_targets(&project, &hosts[..1]), []);
+    let mut running = hosts.clone();
+    running.iter_mut().for_each(|(_, seen)| run_k3s(seen, "k3s.service", "active"));
+    assert_eq!(reach_targets(&project, &running), [], "they proved it");
+    running[3].1.units.clear();
+    let tries = reach_targets(&project, &running);
+    let newcomers: Vec<_> = tries.iter().map(|r| (r.from.as_str(), r.targets.len())).collect();
+    assert_eq!(newcomers, [("n10", 1), ("n11", 1), ("n12", 1), ("n13", 3)], "the new one, both ways");
     hosts[0].0.access = Access::Local { sudo_password: None };
     hosts[0].1.facts.default_address = None;
     assert!(

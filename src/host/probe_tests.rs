@@ -126,9 +126,7 @@ fn host(rng: &mut StdRng) -> HostSeen {
 
 /// `XGENCTL_TEST_SEED`, else the same one every time.
 fn seed() -> u64 {
-    let seed = std::env::var("XGENCTL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_260_801);
-    eprintln!("seed {seed}");
-    seed
+    std::env::var("XGENCTL_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_260_801)
 }
 
 #[test]
@@ -137,7 +135,13 @@ fn what_is_rendered_is_parsed_back_the_same() {
     for round in 0..1000 {
         let seen = host(&mut rng);
         let wire = render(&seen);
-        assert_eq!(parse(&wire).as_ref(), Ok(&seen), "round {round}:\n{}", String::from_utf8_lossy(&wire));
+        assert_eq!(
+            parse(&wire).as_ref(),
+            Ok(&seen),
+            "seed {}, round {round}:\n{}",
+            seed(),
+            String::from_utf8_lossy(&wire)
+        );
     }
 }
 
@@ -148,9 +152,19 @@ fn an_answer_that_is_cut_anywhere_is_an_error() {
         let wire = render(&host(&mut rng));
         // Without its last line break the answer is still whole.
         for length in 0..wire.len() - 1 {
-            assert!(parse(&wire[..length]).is_err(), "round {round}: {length} of {} bytes pass for all", wire.len());
+            assert!(
+                parse(&wire[..length]).is_err(),
+                "seed {}, round {round}: {length} of {} bytes pass for all",
+                seed(),
+                wire.len()
+            );
         }
     }
+}
+
+/// Reads it; a panic fails the test with the seed.
+fn survives(wire: &[u8], round: u32) -> Result<HostSeen, String> {
+    std::panic::catch_unwind(|| parse(wire)).unwrap_or_else(|_| panic!("seed {}, round {round}: {wire:?}", seed()))
 }
 
 #[test]
@@ -158,7 +172,7 @@ fn no_garbage_makes_the_parser_panic() {
     let mut rng = StdRng::seed_from_u64(seed());
     let keys = ["path", "content", "unit", "module", "allow", "listen", "version", "cpus", "address", "error", "", "="];
     let mut errors = 0;
-    for _ in 0..2000 {
+    for round in 0..2000 {
         let mut wire = render(&host(&mut rng));
         for _ in 0..rng.random_range(1..8) {
             let at = rng.random_range(0..wire.len());
@@ -172,14 +186,14 @@ fn no_garbage_makes_the_parser_panic() {
                 }
             }
         }
-        errors += u32::from(parse(&wire).is_err());
+        errors += u32::from(survives(&wire, round).is_err());
         let mut noise = b"xgenctl-probe\t1\n".to_vec();
         noise.resize(200, 0);
         rng.fill_bytes(&mut noise[16..]);
-        let _ = parse(&noise);
-        let _ = parse(&noise[16..]);
+        let _ = survives(&noise, round);
+        let _ = survives(&noise[16..], round);
     }
-    assert!(errors > 1000, "only {errors} of 2000 damaged answers were noticed");
+    assert!(errors > 1000, "seed {}: only {errors} of 2000 damaged answers were noticed", seed());
 }
 
 #[test]

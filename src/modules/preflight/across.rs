@@ -36,10 +36,8 @@ fn clock(hosts: &[(Node, HostSeen)]) -> Finding {
     let difference = ahead(&first.1).saturating_sub(ahead(&last.1));
     let seconds = format!("{}.{} s", difference / 1000, difference % 1000 / 100);
     let seen = format!("the clock of {first_name} is {seconds} ahead of that of {last_name}");
-    let fix = format!(
-        "`timedatectl set-ntp true` on both, then `timedatectl timesync-status` or `chronyc tracking` shows whether it works; \
-         in a closed network, name a time server in /etc/systemd/timesyncd.conf or /etc/chrony.conf"
-    );
+    let fix = "`timedatectl set-ntp true` on both, then `timedatectl timesync-status` or `chronyc tracking` shows whether it \
+               works; in a closed network, name a time server in /etc/systemd/timesyncd.conf or /etc/chrony.conf";
     match difference {
         0..=5_000 => Finding::pass(format!("at most {seconds} apart")),
         5_001..=60_000 => Finding::warning(seen, fix),

@@ -164,7 +164,7 @@ pub(super) fn data_filesystem(scope: &Scope) -> Finding {
             seen,
             "container images and the cluster's database do not work there: mount a local ext4 or xfs disk at /var/lib/rancher",
         ),
-        "overlay" if !snapshotter.is_some_and(|name| name != "overlayfs") => Finding::warning(
+        "overlay" if snapshotter.is_none_or(|name| name == "overlayfs") => Finding::warning(
             seen,
             "an overlay cannot hold another one: mount a volume at /var/lib/rancher, or set `k3s.config.snapshotter: native`",
         ),

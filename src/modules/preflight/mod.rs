@@ -11,6 +11,8 @@ mod reach;
 mod scope;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod tests;

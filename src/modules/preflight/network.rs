@@ -133,8 +133,11 @@ fn wanted_ports(scope: &Scope) -> Vec<(&'static str, u16)> {
 
 pub(super) fn ports(scope: &Scope) -> Finding {
     let wanted = wanted_ports(scope);
-    let own = |socket: &Listening| {
-        scope.has_k3s() && socket.program.as_ref().is_none_or(|name| name.starts_with("k3s") || name == "containerd")
+    let own = |socket: &Listening| match &socket.program {
+        Some(name) => scope.starts_k3s() && (name.starts_with("k3s") || name == "containerd"),
+        // The kernel's own socket of flannel's interface.
+        None if socket.protocol == "udp" => scope.has_k3s(),
+        None => scope.starts_k3s(),
     };
     let mut taken: Vec<(&Listening, String)> = Vec::new();
     for (protocol, port) in &wanted {
@@ -151,7 +154,7 @@ pub(super) fn ports(scope: &Scope) -> Finding {
     }
     let Some((first, _)) = taken.first() else {
         let list: Vec<_> = wanted.iter().map(|(protocol, port)| format!("{port}/{protocol}")).collect();
-        let state = if scope.has_k3s() { "free, or K3s' own" } else { "free" };
+        let state = if scope.starts_k3s() { "free, or K3s' own" } else { "free" };
         return Finding::pass(format!("{state}: {}", list.join(", ")));
     };
     let flag = if first.protocol == "udp" { "u" } else { "t" };

@@ -39,11 +39,16 @@ impl Reach {
 
 /// What has to be tried from which node, to be run there with `reach.sh`. Nodes with nothing to try are left out.
 pub fn reach_targets(project: &Project, hosts: &[(Node, HostSeen)]) -> Vec<Reach> {
+    let runs = |node: &Node, seen: &HostSeen| Scope::new(project, node, seen).runs_k3s();
     let mut all = Vec::new();
     for (from, from_seen) in hosts {
         let etcd = Scope::new(project, from, from_seen).etcd();
         let mut targets = Vec::new();
         for (to, to_seen) in hosts.iter().filter(|(to, _)| to.display_name() != from.display_name()) {
+            // Both work in the cluster already: no need to ask again in every run.
+            if runs(from, from_seen) && runs(to, to_seen) {
+                continue;
+            }
             let Some(address) = node_address(to, to_seen).map(|a| url_host(&a)) else { continue };
             let mut ports = Vec::new();
             if to.role == Role::Server {

@@ -31,9 +31,14 @@ impl<'a> Scope<'a> {
     }
 
     /// Whether systemd is about to have K3s running here: it runs, starts or waits for its next start.
-    pub fn has_k3s(&self) -> bool {
+    pub fn starts_k3s(&self) -> bool {
         let busy = ["active", "activating", "deactivating", "reloading"];
         K3S_UNITS.iter().any(|unit| self.seen.units.get(*unit).is_some_and(|u| busy.contains(&u.active.as_str())))
+    }
+
+    /// Whether K3s was put here, running or not. Its interfaces stay when it stops, and its pods go on.
+    pub fn has_k3s(&self) -> bool {
+        K3S_UNITS.iter().any(|unit| self.seen.units.contains_key(*unit))
     }
 
     /// The K3s configuration of this node: its own, else everybody's.

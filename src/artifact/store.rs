@@ -14,7 +14,6 @@ use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Artifact, Body, Download, FetchError, Fetched, http::without_credentials};
-use crate::engine::action::hex;
 
 /// How often a request is made before its error is final.
 const TRIES: u32 = 3;
@@ -356,7 +355,7 @@ async fn digest_of(path: &Path) -> io::Result<(String, u64)> {
         let mut size = 0;
         loop {
             let got = match file.read(&mut buffer) {
-                Ok(0) => return Ok((hex(&hasher.finalize()), size)),
+                Ok(0) => return Ok((format!("{:x}", hasher.finalize()), size)),
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),

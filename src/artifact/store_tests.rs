@@ -10,7 +10,7 @@ const LIST: &str = "/v1.36.5%2Bk3s1/sha256sum-amd64.txt";
 const FILE: &str = "/v1.36.5%2Bk3s1/k3s";
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 fn binary() -> Vec<u8> {

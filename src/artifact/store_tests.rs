@@ -4,13 +4,13 @@ use bytes::Bytes;
 
 use super::*;
 use crate::artifact::testserver::{Answer, TestServer};
-use crate::artifact::{HttpDownload, K3sArch};
+use crate::artifact::{HttpDownload, K3sArch, Limits};
 
 const LIST: &str = "/v1.36.5%2Bk3s1/sha256sum-amd64.txt";
 const FILE: &str = "/v1.36.5%2Bk3s1/k3s";
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 fn binary() -> Vec<u8> {
@@ -35,7 +35,7 @@ impl Ground {
         // Over real sockets a paused clock would run ahead of the bytes: these tests do not pause at all.
         let store = Store { first_pause: Duration::ZERO, ..Store::new(folder.path()) };
         let artifact = Artifact::k3s("v1.36.5+k3s1", K3sArch::Amd64, &server.base);
-        let download = HttpDownload::new().unwrap();
+        let download = HttpDownload::direct(Limits::default());
         Self { server, download, folder, store, artifact }
     }
 
@@ -204,6 +204,13 @@ async fn a_wrong_digest_names_both_and_keeps_nothing() {
     assert_eq!(error.to_string(), format!("{base}{FILE}: sha256 is {got}, but {base}{LIST} says {want}"));
     assert_eq!(ground.files(), Vec::<String>::new());
     assert_eq!(ground.server.log().len(), 2, "another try would not help");
+
+    // A list that a person put there is named as what it is.
+    ground.seed("sha256sum-amd64.txt", format!("{}  k3s\n", "b".repeat(64)).as_bytes());
+    let error = ground.fetch().await.unwrap_err().to_string();
+    let list = ground.at("sha256sum-amd64.txt");
+    assert_eq!(error, format!("{base}{FILE}: sha256 is {want}, but {} says {}", list.display(), "b".repeat(64)));
+    assert_eq!(ground.files(), ["sha256sum-amd64.txt"]);
 }
 
 #[tokio::test]

@@ -19,15 +19,15 @@ pub fn render(results: &[CheckResult], style: Style) -> String {
     text
 }
 
-/// `40 passed, 1 skipped, 2 warnings, 1 blocks`, without what is none.
+/// `40 passed, 1 skipped, 2 warnings, 1 blocking`, without what is none.
 pub fn counts(results: &[CheckResult]) -> String {
     let of = |level| results.iter().filter(|r| r.level == level).count();
-    let (warnings, blocks) = (of(CheckLevel::Warning), of(CheckLevel::Block));
+    let warnings = of(CheckLevel::Warning);
     let mut parts = vec![format!("{} passed", of(CheckLevel::Pass))];
     let others = [
         (of(CheckLevel::Skipped), "skipped"),
         (warnings, if warnings == 1 { "warning" } else { "warnings" }),
-        (blocks, if blocks == 1 { "blocks" } else { "block" }),
+        (of(CheckLevel::Block), "blocking"),
     ];
     parts.extend(others.into_iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")));
     parts.join(", ")
@@ -128,7 +128,7 @@ mod tests {
 ✘ block    gpu-1      cgroups  cgroup v1
     fix: boot with
          systemd.unified_cgroup_hierarchy=1
-1 passed, 1 skipped, 1 warning, 1 blocks
+1 passed, 1 skipped, 1 warning, 1 blocking
 "
         );
     }

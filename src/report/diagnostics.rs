@@ -47,7 +47,7 @@ fn hanging(text: &str, blanks: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::HostError;
+    use crate::engine::event::FailureInfo;
     use crate::report::exit::ExitCode;
 
     #[derive(Debug, thiserror::Error)]
@@ -73,11 +73,10 @@ hint: check it
 
     #[test]
     fn output_is_indented_and_harmless() {
-        let error = HostError::Failed {
-            host: "master".into(),
-            command: "systemctl start k3s".into(),
-            code: 1,
-            tail: "\x1b[31mJob failed\x1b[0m\n\n  see journal\n".into(),
+        let error = FailureInfo {
+            message: "master: `systemctl start k3s` ended with code 1".into(),
+            output: Some("\x1b[31mJob failed\x1b[0m\n\n  see journal\n".into()),
+            hint: None,
         };
         assert_eq!(
             render(&error.into(), Style::PLAIN),

@@ -3,9 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::artifact::FetchError;
 use crate::engine::event::FailureInfo;
-use crate::host::HostError;
 
 /// The exit codes, which are a contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,8 +107,13 @@ impl CliError {
     }
 
     /// Adds what to do.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.maybe_hint(Some(hint))
+    }
+
+    /// Adds what to do, where the error knows it.
+    pub fn maybe_hint(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into).or(self.hint);
         self
     }
 }
@@ -124,19 +127,6 @@ impl fmt::Display for CliError {
 impl Error for CliError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
-    }
-}
-
-impl From<HostError> for CliError {
-    fn from(error: HostError) -> Self {
-        let output = error.tail().map(str::to_owned);
-        Self { output, hint: error.hint(), ..Self::failed(error.to_string()) }
-    }
-}
-
-impl From<FetchError> for CliError {
-    fn from(error: FetchError) -> Self {
-        Self { hint: error.hint(), ..Self::failed(error.to_string()) }
     }
 }
 

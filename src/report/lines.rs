@@ -121,7 +121,11 @@ impl Run {
         if self.dry_run {
             text += &self.stops_of_the_plan(style);
         }
-        let counts = format!("{changed} changed, {unchanged} as wanted, {failed} failed");
+        let mut counts = format!("{changed} changed, {unchanged} as wanted");
+        if *failed > 0 {
+            counts += &format!(", {failed} failed");
+        }
+        let stopped = *failed == 0 && self.skipped;
         text += &match (*ok, self.dry_run, *changed) {
             (true, _, 0) => style.paint(Paint::Good, &format!("Nothing to do: {unchanged} as wanted ({time}).")),
             (true, true, _) => {
@@ -133,9 +137,9 @@ impl Run {
                 style.paint(Paint::Bad, &format!("The plan is not complete; nothing was changed ({time})."))
             }
             (false, false, _) => {
-                let word = match (*failed, self.skipped, self.blocked) {
-                    (0, true, _) => "Stopped",
-                    (0, _, true) => "Blocked",
+                let word = match (stopped, *failed == 0 && self.blocked) {
+                    (true, _) => "Stopped",
+                    (_, true) => "Blocked",
                     _ => "Failed",
                 };
                 style.paint(Paint::Bad, &format!("{word}: {counts} ({time})."))
@@ -144,7 +148,8 @@ impl Run {
         text.push('\n');
         if !ok {
             if !self.dry_run {
-                text += "Remove the cause and run the same command again: it goes on from what it finds.\n";
+                let how = if stopped { "Run" } else { "Remove the cause and run" };
+                text += &format!("{how} the same command again: it goes on from what it finds.\n");
             }
             if !self.id.is_empty() {
                 text += &format!("Everything that happened: xgenctl runs show {}\n", self.id);

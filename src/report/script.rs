@@ -160,6 +160,18 @@ pub fn failure() -> Vec<Event> {
     events
 }
 
+/// A run that was interrupted.
+pub fn interrupted() -> Vec<Event> {
+    let mut events = beginning();
+    events.extend([
+        end(BINARY, Outcome::Skipped, 4_000, None),
+        module("k3s", Outcome::Skipped, 4_100),
+        module("agents", Outcome::Skipped, 0),
+        finished(false, 0, 12, 0, 4_600, &[]),
+    ]);
+    events
+}
+
 /// A dry run.
 pub fn dry_run() -> Vec<Event> {
     let mut events = vec![started(true), preflight(), planned(), module("k3s", Outcome::Changed, 300)];

@@ -65,7 +65,7 @@ fn plain_success() {
     k3s: unchanged: wait until node master is Ready (10 s)
     ✔ k3s        changed    3 actions  41 s
     ✔ agents     unchanged  5 as wanted  0.3 s
-    Done: 3 changed, 18 as wanted, 0 failed (42 s).
+    Done: 3 changed, 18 as wanted (42 s).
 
     Next:
       xgenctl status

@@ -136,7 +136,8 @@ impl TerminalReporter {
             }
             found.bar.inc(1);
         }
-        if !self.verbose && *outcome != Outcome::Failed {
+        // What failed, and where an interrupted run stopped, is always told.
+        if !self.verbose && matches!(outcome, Outcome::Changed | Outcome::Unchanged) {
             return;
         }
         let (symbol, word, paint) = outcome_words(*outcome);

@@ -175,7 +175,7 @@ fn success() {
     ✔ k3s        changed    3 actions  41 s
     ✔ agents     unchanged  5 as wanted  0.3 s
 
-    Done: 3 changed, 18 as wanted, 0 failed (42 s).
+    Done: 3 changed, 18 as wanted (42 s).
 
     Next:
       xgenctl status
@@ -200,7 +200,7 @@ fn success_in_detail() {
     ✔ k3s        changed    3 actions  41 s
     ✔ agents     unchanged  5 as wanted  0.3 s
 
-    Done: 3 changed, 18 as wanted, 0 failed (42 s).
+    Done: 3 changed, 18 as wanted (42 s).
 
     Next:
       xgenctl status
@@ -229,6 +229,25 @@ fn failure() {
 
     Failed: 1 changed, 14 as wanted, 1 failed (2 min 12 s).
     Remove the cause and run the same command again: it goes on from what it finds.
+    Everything that happened: xgenctl runs show 20261122-071342-ab12
+    "#);
+}
+
+#[test]
+fn interrupted() {
+    insta::assert_snapshot!(shown(&script::interrupted(), false), @r#"
+    setup xgen: preflight, k3s, agents
+    ✔ preflight  unchanged  1 passed, 1 warning  0.4 s
+      ! warning  master  swap  2 GiB of swap are in use
+          fix: swapoff -a
+    k3s: note: master runs v1.36.4+k3s1, project.yaml wants v1.36.5+k3s1: `xgenctl
+      upgrade` does that
+      – master  install /usr/local/bin/k3s  skipped  4.0 s
+    – k3s        skipped
+    – agents     skipped
+
+    Stopped: 0 changed, 12 as wanted (4.6 s).
+    Run the same command again: it goes on from what it finds.
     Everything that happened: xgenctl runs show 20261122-071342-ab12
     "#);
 }

@@ -95,7 +95,8 @@ impl Connection {
         let guard = abandoned.clone().drop_guard();
         let input = Input::new(&channel, &abandoned);
         let closed = input.gone.clone();
-        let work = Pump { channel, output: Some(to_output), errors: None, abandoned, closed, inner: self.inner.clone() };
+        let work =
+            Pump { channel, output: Some(to_output), errors: None, abandoned, closed, inner: self.inner.clone() };
         tokio::spawn(work.run(None));
         Ok(Box::new(Tunnel { output, input, _guard: guard }))
     }

@@ -180,7 +180,10 @@ impl Client {
             Verdict::OtherType(place, known) => (
                 format!("its host key is new: {name} shows {shown}, but {place} has {}", describe(known)),
                 true,
-                format!("compare the fingerprint on the server, then forget the old key with `{}`", forget(name, place)),
+                format!(
+                    "compare the fingerprint on the server, then forget the old key with `{}`",
+                    forget(name, place)
+                ),
             ),
             Verdict::Unknown { authority } => (
                 match authority {

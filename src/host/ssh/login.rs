@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::MethodKind;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::PublicKey;
-use russh::MethodKind;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, decode_secret_key};
 use tokio::net::UnixStream;
 
@@ -185,7 +185,8 @@ impl Login<'_> {
                 return Ok(Step::Refused);
             }
             Material::Public(_) => {
-                self.tried.push(format!("{what} (only its public half is there, and the agent does not have the other)"));
+                self.tried
+                    .push(format!("{what} (only its public half is there, and the agent does not have the other)"));
                 return Ok(Step::Refused);
             }
             Material::Locked(public) => {

@@ -132,7 +132,9 @@ fn dial<'a>(
             return Connection::open(target, stream, None, options).await;
         };
         if depth == MOST_JUMPS {
-            return Err(target.broken(format!("there are more than {MOST_JUMPS} jump hosts: do they lead to each other?")));
+            return Err(
+                target.broken(format!("there are more than {MOST_JUMPS} jump hosts: do they lead to each other?"))
+            );
         }
         let mut hop = target.hop(&last, access, options)?;
         if !target.jump.is_empty() {
@@ -141,7 +143,9 @@ fn dial<'a>(
         }
         let hop = dial(hop, access, options, depth + 1).await?;
         let stream = tokio::time::timeout(target.connect_timeout, hop.tunnel(&target.host, target.port)).await;
-        let stream = stream.map_err(|_| target.broken(format!("the jump host did not reach it within {} s", target.connect_timeout.as_secs())))??;
+        let stream = stream.map_err(|_| {
+            target.broken(format!("the jump host did not reach it within {} s", target.connect_timeout.as_secs()))
+        })??;
         Connection::open(target, stream, Some(hop), options).await
     })
 }

@@ -231,7 +231,11 @@ impl Target {
 
     /// Host and port as people write them.
     pub fn address(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -352,7 +356,8 @@ mod tests {
 
     #[test]
     fn jump_hosts_are_read() {
-        let spec = |user: Option<&str>, host: &str, port| Some(Spec { user: user.map(Into::into), host: host.into(), port });
+        let spec =
+            |user: Option<&str>, host: &str, port| Some(Spec { user: user.map(Into::into), host: host.into(), port });
         assert_eq!(parse_spec("h"), spec(None, "h", None));
         assert_eq!(parse_spec("u@h:22"), spec(Some("u"), "h", Some(22)));
         assert_eq!(parse_spec("u@[::1]:22"), spec(Some("u"), "::1", Some(22)));

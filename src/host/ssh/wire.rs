@@ -15,7 +15,8 @@ use crate::host::{HostError, Stream};
 /// Connects to the target's sshd, trying its addresses one after another within the time it has.
 pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, HostError> {
     let end = Instant::now() + target.connect_timeout;
-    let late = || target.broken(format!("{} did not answer within {} s", target.address(), target.connect_timeout.as_secs()));
+    let late =
+        || target.broken(format!("{} did not answer within {} s", target.address(), target.connect_timeout.as_secs()));
     let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
     let addresses: Vec<_> = match tokio::time::timeout_at(end, lookup).await {
         Ok(Ok(found)) => found.collect(),

@@ -1,1 +1,4 @@
 //! cli
+
+pub mod init;
+pub mod schema;

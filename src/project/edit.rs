@@ -237,15 +237,16 @@ pub(crate) fn node_line(node: &RawNode) -> String {
     format!("{{ {} }}", pairs.join(", "))
 }
 
+/// A text as a scalar, in quotes where it needs them.
+pub(crate) fn text(text: &str) -> String {
+    if is_plain_text(text) { text.to_owned() } else { quote(text) }
+}
+
 /// A value on one line.
 fn flow(value: &Value) -> String {
-    let pair = |key: &str, value: &Value| {
-        let key = if is_plain_text(key) { key.to_owned() } else { quote(key) };
-        format!("{key}: {}", flow(value))
-    };
+    let pair = |key: &str, value: &Value| format!("{}: {}", text(key), flow(value));
     match value {
-        Value::String(text) if is_plain_text(text) => text.clone(),
-        Value::String(text) => quote(text),
+        Value::String(value) => text(value),
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) if map.is_empty() => "{}".into(),
         Value::Object(map) => {

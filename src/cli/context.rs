@@ -132,7 +132,7 @@ impl Context {
         if ask::can_ask() {
             options.ask = Some(Arc::new(question));
         }
-        Ok(Arc::new(LiveBackend::new(options, HttpDownload::new()?)))
+        Ok(Arc::new(LiveBackend::new(options, HttpDownload::new().map_err(StepError::from)?)))
     }
 
     /// The hosts and the cluster of `project` (usually the context's own).

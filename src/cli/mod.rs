@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::report::{CliError, ExitCode, Format};
+use crate::report::{CliError, ExitCode, Format, out};
+use crate::secret::Redactor;
 
 /// Turns fresh Linux servers into a running K3s platform.
 ///
@@ -115,7 +116,10 @@ impl Cli {
     pub async fn run(self) -> Result<ExitCode, CliError> {
         let global = &self.global;
         match self.command {
-            Command::Init(args) => init::run(args).await,
+            Command::Init(args) => {
+                init::run(args, &Redactor::default(), &mut out::Stdout).await?;
+                Ok(ExitCode::Done)
+            }
             Command::Setup(args) => setup::run(global, args).await,
             Command::Status(args) => status::run(global, args).await,
             Command::Node(command) => node::run(global, command).await,

@@ -1,2 +1,9 @@
-use crate::report::{CliError, ExitCode};
-pub fn run() -> Result<ExitCode, CliError> { todo!() }
+//! `xgenctl schema`
+
+use crate::project::schema;
+use crate::report::{CliError, ExitCode, out};
+
+pub fn run() -> Result<ExitCode, CliError> {
+    out::print(&schema::text())?;
+    Ok(ExitCode::Done)
+}

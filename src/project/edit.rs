@@ -224,33 +224,35 @@ fn to_value(node: &RawNode) -> Value {
     serde_json::to_value(node).unwrap_or_default()
 }
 
-/// The keys of a node that are set, in the order in which a person writes them.
-fn fields(node: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
-    const ORDER: &[&str] = &["name", "role", "host", "address", "join", "labels", "taints", "config", "ssh"];
-    ORDER.iter().filter_map(move |key| Some((*key, node.get(key)?)))
+/// The keys of a map, those of a node and its `ssh` in the order in which a person writes them.
+fn fields(value: &Value) -> Vec<(&str, &Value)> {
+    const ORDER: &[&str] = &[
+        "name", "role", "host", "address", "join", "labels", "taints", "config", "ssh", "user", "key", "port", "jump",
+    ];
+    let mut all: Vec<_> = value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value)).collect();
+    all.sort_by_key(|(key, _)| ORDER.iter().position(|k| k == key).unwrap_or(ORDER.len()));
+    all
 }
 
 /// A node on one line.
 pub(crate) fn node_line(node: &RawNode) -> String {
-    let value = to_value(node);
-    let pairs: Vec<String> = fields(&value).map(|(key, value)| format!("{key}: {}", flow(value))).collect();
-    format!("{{ {} }}", pairs.join(", "))
+    flow(&to_value(node))
+}
+
+/// A text as a scalar, in quotes where it needs them.
+pub(crate) fn text(text: &str) -> String {
+    if is_plain_text(text) { text.to_owned() } else { quote(text) }
 }
 
 /// A value on one line.
 fn flow(value: &Value) -> String {
-    let pair = |key: &str, value: &Value| {
-        let key = if is_plain_text(key) { key.to_owned() } else { quote(key) };
-        format!("{key}: {}", flow(value))
-    };
     match value {
-        Value::String(text) if is_plain_text(text) => text.clone(),
-        Value::String(text) => quote(text),
+        Value::String(value) => text(value),
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) if map.is_empty() => "{}".into(),
-        Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| pair(key, value)).collect();
-            format!("{{ {} }}", pairs.join(", "))
+        Value::Object(_) => {
+            let pairs = fields(value).into_iter().map(|(key, value)| format!("{}: {}", text(key), flow(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }

@@ -7,6 +7,7 @@
 pub mod defaults;
 pub mod edit;
 pub mod error;
+pub mod init;
 mod load;
 pub mod model;
 pub mod raw;

@@ -18,6 +18,11 @@ pub static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     settings.into_generator().into_root_schema_for::<RawProject>().to_value()
 });
 
+/// The schema as indented JSON with a newline at its end.
+pub fn text() -> String {
+    format!("{:#}\n", *SCHEMA)
+}
+
 /// Turns the tree into JSON of the schema's shape.
 ///
 /// # Errors

@@ -23,6 +23,17 @@ pub const VARIABLE: &str = "XGENCTL_SECRET_";
 const LENGTH: usize = 32;
 const HEADER: &str = "# Passwords and tokens of this site. Keep this file to yourself: mode 0600, never in Git.\n";
 
+/// Passwords that nobody has to choose, with what each is for. `init` makes them; so does the first run that needs one.
+pub const GENERATED: &[(&str, &str)] = &[
+    ("ARGOCD_ADMIN_PASSWORD", "Argo CD, user admin"),
+    ("JENKINS_ADMIN_PASSWORD", "Jenkins, user admin"),
+    ("GRAFANA_ADMIN_PASSWORD", "Grafana, user admin"),
+    ("POSTGRES_PASSWORD", "PostgreSQL"),
+    ("REDIS_PASSWORD", "Redis"),
+    ("QDRANT_API_KEY", "Qdrant"),
+    ("MINIO_ROOT_PASSWORD", "object storage"),
+];
+
 /// Whether a run is real or happens in memory only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -192,7 +203,8 @@ impl SecretsStore {
             text.push('\n');
         }
         let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
-        text.push_str(&format!("{name}: {}{eol}", quote(secret.expose())));
+        let comment = GENERATED.iter().find(|(known, _)| *known == name).map(|(_, what)| format!("   # {what}"));
+        text.push_str(&format!("{name}: {}{}{eol}", quote(secret.expose()), comment.unwrap_or_default()));
         let changed = self.parse(&path, &text).ok().filter(|map| map.get(name) == Some(&secret));
         let Some(changed) = changed else {
             let help = format!("add a line `{name}: \"…\"` by hand, one name a line");
@@ -350,28 +362,35 @@ pub(super) fn quote(text: &str) -> String {
 ///
 /// # Errors
 /// What the operating system said; no temporary file is left.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    write_atomic(&target, bytes, 0o600)
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomic(path, bytes, true)
 }
 
-/// Writes a file with the given mode, all or nothing.
+/// Writes a file with the mode that the user's umask gives, or that it had, all or nothing. Links stay as above.
 ///
 /// # Errors
 /// What the operating system said; no temporary file is left.
-pub(crate) fn write_atomic(target: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(super) fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomic(path, bytes, false)
+}
+
+fn write_atomic(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let number = OsRng.try_next_u64().unwrap_or_else(|_| u64::from(std::process::id()));
     let part = target.with_file_name(format!(".{name}.{number:016x}"));
+    let mode = if private { 0o600 } else { 0o666 };
     let result = (|| {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
         file.write_all(bytes)?;
-        // The process' umask took bits away; what was asked for counts.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        if let Some(old) = fs::metadata(&target).ok().filter(|_| !private) {
+            file.set_permissions(old.permissions())?;
+        }
         file.sync_all()?;
-        fs::rename(&part, target)
+        fs::rename(&part, &target)
     })();
     if result.is_err() {
+        // The first error is the one that counts.
         let _ = fs::remove_file(&part);
     }
     result

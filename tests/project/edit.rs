@@ -70,7 +70,7 @@ registry: {}
 fn add_to_a_list_of_flow_maps() {
     let new = add_node(FLOW, &gpu()).unwrap();
     let line = "  - { name: gpu-2, role: agent, host: 10.0.0.13, labels: { gpu: \"true\" }, taints: [\"gpu=true:NoSchedule\"], \
-                ssh: { key: ~/.ssh/id_ed25519, password: \"${secret:GPU}\", port: 2222, user: ops } }\n";
+                ssh: { user: ops, key: ~/.ssh/id_ed25519, port: 2222, password: \"${secret:GPU}\" } }\n";
     assert_eq!(new, FLOW.replace("# rack 2\n", &format!("# rack 2\n{line}")));
     assert_eq!(remove_node(&new, "gpu-2").unwrap(), FLOW);
 }
@@ -80,7 +80,7 @@ fn add_to_a_list_of_block_maps() {
     let new = add_node(BLOCK, &gpu()).unwrap();
     let entry = "\n-   name: gpu-2\n    role: agent\n    host: 10.0.0.13\n    labels: { gpu: \"true\" }\n    \
                  taints: [\"gpu=true:NoSchedule\"]\n    \
-                 ssh: { key: ~/.ssh/id_ed25519, password: \"${secret:GPU}\", port: 2222, user: ops }\n";
+                 ssh: { user: ops, key: ~/.ssh/id_ed25519, port: 2222, password: \"${secret:GPU}\" }\n";
     assert_eq!(new, BLOCK.replace("    # user: root\n", &format!("    # user: root\n{entry}")));
     load(&add_node(BLOCK, &small()).unwrap()).unwrap();
 }

@@ -17,7 +17,7 @@ use crate::host::ssh::{Question, SshOptions};
 use crate::modules;
 use crate::project::edit::EditError;
 use crate::project::{Mode, Project, ProjectError, SecretsStore, find};
-use crate::rehearsal::{RehearsalBackend, Rehearsal};
+use crate::rehearsal::{self, RehearsalBackend};
 use crate::report::{self, CliError, ExitCode, RunLog, ask, new_run_id, out};
 use crate::secret::{Redactor, Secret};
 
@@ -33,7 +33,7 @@ pub struct Context {
     pub redactor: Redactor,
     /// Every module there is.
     pub modules: Vec<Box<dyn AnyModule>>,
-    rehearsal: Option<Rehearsal>,
+    rehearsal: Option<rehearsal::World>,
     folders: Folders,
 }
 
@@ -99,8 +99,11 @@ impl Context {
         let rehearsal = match &global.rehearse {
             None => None,
             Some(dir) => {
-                let dir = (!dir.as_os_str().is_empty()).then_some(dir.as_path());
-                Some(Rehearsal::open(&project, dir).map_err(|e| CliError::usage(e.to_string()))?)
+                let broken = |e: rehearsal::StateError| CliError::usage("the rehearsal cannot begin").caused_by(e);
+                Some(match dir.as_os_str().is_empty() {
+                    true => rehearsal::World::new(&project),
+                    false => rehearsal::World::open(&project, dir).map_err(broken)?,
+                })
             }
         };
         let global = global.clone();
@@ -124,7 +127,7 @@ impl Context {
 
     fn backend(&self) -> Result<Arc<dyn Backend>, CliError> {
         if let Some(rehearsal) = &self.rehearsal {
-            return Ok(Arc::new(RehearsalBackend::new(rehearsal)));
+            return Ok(Arc::new(RehearsalBackend::new(rehearsal.clone())));
         }
         let mut options = SshOptions::new(&self.folders.home);
         options.accept_new_host_keys = self.global.accept_new_host_keys;

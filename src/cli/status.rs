@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::Global;
 use super::context::Context;
-use crate::engine::order::{self, Selection};
 use crate::engine::observe;
+use crate::engine::order::{self, Selection};
 use crate::report::{CliError, ExitCode, Format, out};
 
 #[derive(Debug, Default, Args)]

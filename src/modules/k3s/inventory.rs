@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::engine::identity::node_name;
 use crate::cluster::NodesSeen;
+use crate::engine::identity::node_name;
 use crate::engine::{StepError, World};
 use crate::project::{Access, Node, Role};
 

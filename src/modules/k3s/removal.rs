@@ -19,10 +19,7 @@ pub fn removal(project: &Project, node: &Node, seen: Option<&HostSeen>, nodes: &
         return plan;
     }
     if node.role == Role::Server && servers % 2 == 1 {
-        plan.notices.push(format!(
-            "{} servers remain: etcd needs an odd number, so add another one soon",
-            servers - 1
-        ));
+        plan.notices.push(format!("{} servers remain: etcd needs an odd number, so add another one soon", servers - 1));
     }
     let action = |what: &str, summary: String, disruption: Disruption, operation: Operation| Action {
         id: format!("{name}/{what}"),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::config::{self, Join};
-use crate::engine::identity::{node_address, url_host};
 use super::layout::{self, CONFIG, NODE_TOKEN, SERVER_TOKEN};
 use super::node::{self, Input, NodePlan};
 use super::{adopt, report};
 use crate::cluster::NodesSeen;
+use crate::engine::identity::{node_address, url_host};
 use crate::engine::world::KUBECONFIG;
 use crate::engine::{Intent, Module, ModuleStatus, Plan, Stage, StepError, World};
 use crate::host::{HostSeen, Interest};

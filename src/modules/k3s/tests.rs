@@ -256,10 +256,7 @@ fn a_stopped_unit_is_started_and_is_unhealthy_until_then() {
     let plan = Servers.plan(&project, &seen, SHOW);
     assert_eq!(
         lines(&plan),
-        [
-            "master: start k3s.service (drifted, none)",
-            "master: wait until node master is ready (required, none)"
-        ]
+        ["master: start k3s.service (drifted, none)", "master: wait until node master is ready (required, none)"]
     );
     assert_eq!(Servers.status(&project, &seen, &plan).state, ModuleState::Unhealthy);
 }
@@ -274,7 +271,9 @@ fn another_version_is_told_and_left_alone() {
     assert_eq!(lines(&plan), Vec::<String>::new());
     assert_eq!(
         plan.notices,
-        ["master runs K3s v1.35.1+k3s1, project.yaml wants v1.36.5+k3s1: `setup` does not change the version of a node"]
+        [
+            "master runs K3s v1.35.1+k3s1, project.yaml wants v1.36.5+k3s1: `setup` does not change the version of a node"
+        ]
     );
     assert_eq!(Servers.status(&project, &seen, &plan).state, ModuleState::Drifted);
 }
@@ -326,7 +325,8 @@ fn a_k3s_that_the_installer_left_is_taken_as_it_is() {
 #[test]
 fn a_k3s_that_lacks_something_is_taken_over_with_all_it_had() {
     let project = project(THREE, "k3s: { config: { secrets-encryption: true } }");
-    let seen = by_installer(&project, &INSTALLERS_UNIT.replace("'--disable=servicelb'", "'--cluster-cidr' '10.52.0.0/16'"));
+    let seen =
+        by_installer(&project, &INSTALLERS_UNIT.replace("'--disable=servicelb'", "'--cluster-cidr' '10.52.0.0/16'"));
     let plan = Servers.plan(&project, &seen, ACT);
     assert_eq!(
         plan.notices,
@@ -335,9 +335,11 @@ fn a_k3s_that_lacks_something_is_taken_over_with_all_it_had() {
             "master: taking over K3s: secrets-encryption is not set, project.yaml wants true",
         ]
     );
-    let Some(Operation::PutFile { content, .. }) = plan.actions().map(|a| &a.operation).find(
-        |o| matches!(o, Operation::PutFile { path, .. } if path == layout::CONFIG),
-    ) else {
+    let Some(Operation::PutFile { content, .. }) = plan
+        .actions()
+        .map(|a| &a.operation)
+        .find(|o| matches!(o, Operation::PutFile { path, .. } if path == layout::CONFIG))
+    else {
         panic!("no configuration in {:?}", lines(&plan))
     };
     let text = String::from_utf8(content.0.clone()).unwrap();
@@ -370,11 +372,8 @@ fn three_servers_start_one_at_a_time_and_the_first_begins_the_etcd() {
     );
     let hosts: Vec<_> = ["s1", "s2", "s3"].map(|n| blank(&project, n)).into();
     let plan = Servers.plan(&project, &servers_seen(hosts.clone(), NodesSeen::NoCluster), ACT);
-    let hosts_of: Vec<Vec<_>> = plan
-        .stages
-        .iter()
-        .map(|s| s.lanes.iter().map(|l| l[0].host.clone().unwrap()).collect())
-        .collect();
+    let hosts_of: Vec<Vec<_>> =
+        plan.stages.iter().map(|s| s.lanes.iter().map(|l| l[0].host.clone().unwrap()).collect()).collect();
     assert_eq!(hosts_of, [vec!["s1", "s2", "s3"], vec!["s1"], vec!["s2"], vec!["s3"]]);
     let after: Vec<_> =
         hosts.iter().map(|(n, h)| (n.clone(), carried_out(&plan, n.display_name(), Role::Server, h))).collect();
@@ -395,7 +394,12 @@ fn three_servers_start_one_at_a_time_and_the_first_begins_the_etcd() {
     assert!(text.contains("server: https://10.0.0.2:6443") && !text.contains("cluster-init"), "{text}");
 }
 
-fn agents_seen(project: &Project, server: (Node, HostSeen), agents: Vec<(Node, HostSeen)>, nodes: NodesSeen) -> AgentsSeen {
+fn agents_seen(
+    project: &Project,
+    server: (Node, HostSeen),
+    agents: Vec<(Node, HostSeen)>,
+    nodes: NodesSeen,
+) -> AgentsSeen {
     let _ = project;
     AgentsSeen {
         servers: vec![(server.0, Arc::new(server.1))],
@@ -431,10 +435,7 @@ fn agents_without_a_server_are_shown_but_not_begun() {
     assert!(!Agents.plan(&project, &seen, SHOW).is_empty());
     let plan = Agents.plan(&project, &seen, ACT);
     assert!(plan.is_empty());
-    assert_eq!(
-        plan.refusals,
-        ["agents need a server to join, and there is none yet: run `xgenctl setup k3s` first"]
-    );
+    assert_eq!(plan.refusals, ["agents need a server to join, and there is none yet: run `xgenctl setup k3s` first"]);
 }
 
 #[test]
@@ -445,7 +446,9 @@ fn an_agent_that_is_a_server_now_is_refused() {
     let seen = agents_seen(&project, installed(&project), vec![(node, host)], nodes(&[("master", ready(&[]))]));
     assert_eq!(
         Agents.plan(&project, &seen, ACT).refusals,
-        ["a1 has the unit k3s.service, but project.yaml makes it an agent: remove the node first (`xgenctl node remove a1`)"]
+        [
+            "a1 has the unit k3s.service, but project.yaml makes it an agent: remove the node first (`xgenctl node remove a1`)"
+        ]
     );
 }
 

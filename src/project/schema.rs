@@ -12,6 +12,9 @@ use super::error::{is_secret_key, shorten};
 use super::raw::RawProject;
 use super::yaml::{Fault, Kind, Node, is_null};
 
+/// Up to this many unknown keys the known one that is nearest is looked for.
+const SUGGESTED: usize = 100;
+
 /// The JSON Schema of project.yaml (draft 2020-12), all definitions inlined.
 pub static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).for_deserialize();
@@ -98,7 +101,7 @@ fn convert(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> 
 }
 
 fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
-    if !matches!(&*node.kind, Kind::Map(_)) {
+    if !matches!(&*node.kind, Kind::Map(..)) {
         return wrong(node, path, "a section with keys", Some("write `key: value`, one a line"), faults);
     }
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
@@ -106,6 +109,7 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
     let known = schema["properties"].as_object().unwrap_or(&empty);
     let others = &schema["additionalProperties"];
     let mut out = Map::new();
+    let before = faults.len();
     for entry in node.entries() {
         let value = match known.get(&entry.key) {
             // `key:` with nothing behind it is a key that is left out; only of `nodes` that would mean too much.
@@ -113,7 +117,12 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
             Some(schema) => convert(schema, &entry.value, &join(&entry.key), faults),
             None if others.is_object() => convert(others, &entry.value, &join(&entry.key), faults),
             None if *others == Value::Bool(false) => {
-                faults.push(unknown(&entry.key, entry.key_span.clone(), path, known));
+                let mut fault = unknown(&entry.key, entry.key_span.clone(), path);
+                // Looking for what was meant costs, and nobody reads that many.
+                if faults.len() < SUGGESTED {
+                    fault.help = Some(suggest(&entry.key, known));
+                }
+                faults.push(fault);
                 continue;
             }
             None => anything(&entry.value, &join(&entry.key), faults),
@@ -121,7 +130,8 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
         out.insert(entry.key.clone(), value);
     }
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !out.contains_key(required) && !faults.iter().any(|f| node.span.contains(&f.span.start)) {
+        // A key that is missing where another is unknown was most likely mistyped.
+        if !out.contains_key(required) && faults.len() == before {
             let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
             let help = match known.get(required).and_then(|s| s["description"].as_str()) {
                 Some(text) => format!("`{required}` is: {text}"),
@@ -185,7 +195,7 @@ fn integer(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> 
 /// A value of no fixed shape: typed as YAML 1.2 has it.
 fn anything(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
     match &*node.kind {
-        Kind::Map(entries) => entries
+        Kind::Map(entries, _) => entries
             .iter()
             .map(|e| (e.key.clone(), anything(&e.value, &format!("{path}.{}", e.key), faults)))
             .collect::<Map<_, _>>()
@@ -274,7 +284,7 @@ fn plain_value(text: &str) -> Result<Value, &'static str> {
 
 fn wrong(node: &Node, path: &str, expected: &str, help: Option<&str>, faults: &mut Vec<Fault>) -> Value {
     let found = match &*node.kind {
-        Kind::Map(_) => "a section with keys",
+        Kind::Map(..) => "a section with keys",
         Kind::List(_) => "a list",
         Kind::Scalar { plain: false, .. } => "text",
         Kind::Scalar { text, .. } => match plain_value(text) {
@@ -299,19 +309,21 @@ fn wrong(node: &Node, path: &str, expected: &str, help: Option<&str>, faults: &m
     Value::Null
 }
 
-fn unknown(key: &str, span: std::ops::Range<usize>, path: &str, known: &Map<String, Value>) -> Fault {
-    let keys = || known.keys().map(String::as_str);
-    let mut sorted: Vec<&str> = keys().collect();
-    sorted.sort_unstable();
+fn unknown(key: &str, span: std::ops::Range<usize>, path: &str) -> Fault {
     let owner = if path.is_empty() { "project.yaml".to_owned() } else { format!("`{path}`") };
-    Fault {
-        span,
-        message: format!("unknown key `{}`", shorten(key)),
-        label: format!("not a key of {owner}"),
-        help: Some(match nearest(key, keys()) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None => format!("known keys: {}", sorted.join(", ")),
-        }),
+    let message = format!("unknown key `{}`", shorten(key));
+    Fault { span, message, label: format!("not a key of {owner}"), help: None }
+}
+
+fn suggest(key: &str, known: &Map<String, Value>) -> String {
+    let keys = || known.keys().map(String::as_str);
+    match nearest(key, keys()) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => {
+            let mut sorted: Vec<&str> = keys().collect();
+            sorted.sort_unstable();
+            format!("known keys: {}", sorted.join(", "))
+        }
     }
 }
 

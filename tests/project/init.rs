@@ -174,7 +174,6 @@ fn nothing_is_replaced_unasked_and_secrets_never() {
         "wrote   DIR/project.yaml\nkept    the old file as DIR/project.yaml.bak\n\
          wrote   DIR/secrets.yaml (only you can read it; 6 passwords generated)\n\
          kept    the GIT_TOKEN that DIR/secrets.yaml has; change it there if it is old\n\
-         warning DIR/secrets.yaml: others can read it (mode 0644); run: chmod 600 DIR/secrets.yaml\n\
          next    xgenctl check -p DIR/project.yaml; then xgenctl setup all -p DIR/project.yaml\n"
     );
     let (_, store) = loaded(folder.path());

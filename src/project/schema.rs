@@ -18,8 +18,35 @@ const SUGGESTED: usize = 100;
 /// The JSON Schema of project.yaml (draft 2020-12), all definitions inlined.
 pub static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).for_deserialize();
-    settings.into_generator().into_root_schema_for::<RawProject>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<RawProject>().to_value();
+    tidy(&mut schema);
+    schema
 });
+
+/// Makes the schema say what the file looks like, not how Rust holds it: a key that may be left out is not one that may
+/// be `null`, and the defaults of a section are those of its keys.
+fn tidy(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    if let Some(Value::Array(alternatives)) = map.remove("anyOf") {
+        // The only alternative that the types make is `null`.
+        let value = alternatives.into_iter().find(|s| s["type"] != "null").unwrap_or_default();
+        for (key, value) in value.as_object().into_iter().flatten() {
+            map.entry(key.clone()).or_insert(value.clone());
+        }
+    }
+    if let Some(kind) = map.get_mut("type")
+        && let Some(kinds) = kind.as_array()
+    {
+        *kind = kinds.iter().find(|k| *k != "null").cloned().unwrap_or_default();
+    }
+    if map.get("default").is_some_and(|d| d.is_null() || d.is_object()) {
+        map.remove("default");
+    }
+    map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, sub)| tidy(sub));
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(tidy);
+    }
+}
 
 /// The schema as indented JSON with a newline at its end.
 pub fn text() -> String {
@@ -36,23 +63,6 @@ pub fn conform(root: &Node) -> Result<Value, Vec<Fault>> {
     if faults.is_empty() { Ok(value) } else { Err(faults) }
 }
 
-/// The shape a schema asks for, without the `null` that optional keys allow.
-fn kind_of(schema: &Value) -> &str {
-    match &schema["type"] {
-        Value::String(kind) => kind,
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|k| *k != "null").unwrap_or(""),
-        _ => "",
-    }
-}
-
-/// The one alternative that is not `null`.
-fn unwrap_option(schema: &Value) -> &Value {
-    match schema["anyOf"].as_array() {
-        Some(list) => list.iter().find(|s| s["type"] != "null").unwrap_or(schema),
-        None => schema,
-    }
-}
-
 /// The words an enumeration allows; empty where the schema is none.
 fn choices(schema: &Value) -> Vec<&str> {
     let plain = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -61,12 +71,11 @@ fn choices(schema: &Value) -> Vec<&str> {
 }
 
 fn convert(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
-    let schema = unwrap_option(schema);
     let allowed = choices(schema);
     if !allowed.is_empty() {
         return word(&allowed, node, path, faults);
     }
-    match kind_of(schema) {
+    match schema["type"].as_str().unwrap_or_default() {
         "object" => object(schema, node, path, faults),
         "array" => match &*node.kind {
             Kind::List(items) => items

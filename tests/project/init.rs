@@ -18,7 +18,7 @@ struct Cli {
 
 fn args(folder: &Path, flags: &[&str]) -> InitArgs {
     let output = folder.display().to_string();
-    let all = ["init", "--output", &output].into_iter().chain(flags.iter().copied());
+    let all = ["init", "--out", &output].into_iter().chain(flags.iter().copied());
     Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{e}")).args
 }
 

@@ -62,20 +62,18 @@ impl World {
                 .units
                 .iter()
                 .map(|(unit, known)| {
-                    let stale = host.read_text(&super::systemd::unit_path(unit)).as_deref() != Some(known.loaded.as_str());
-                    let value = json!({ "active": known.active, "sub": known.sub, "enabled": known.enabled, "stale": stale });
+                    let stale =
+                        host.read_text(&super::systemd::unit_path(unit)).as_deref() != Some(known.loaded.as_str());
+                    let value =
+                        json!({ "active": known.active, "sub": known.sub, "enabled": known.enabled, "stale": stale });
                     (unit.clone(), value)
                 })
                 .collect();
             hosts.insert(name.clone(), json!({ "files": files, "units": units }));
         }
         // Clusters that no server holds any more are garbage of the simulation.
-        let held: Vec<String> = state
-            .hosts
-            .values()
-            .filter_map(super::k3s::start::datastore)
-            .map(|found| found.cluster)
-            .collect();
+        let held: Vec<String> =
+            state.hosts.values().filter_map(super::k3s::start::datastore).map(|found| found.cluster).collect();
         let clusters: Vec<Value> = state
             .clusters
             .iter()

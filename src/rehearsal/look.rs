@@ -140,7 +140,8 @@ pub(super) fn is_open(world: &World, state: &State, host: &str, port: u16) -> bo
     if port == 6443 {
         return served_api(world, state, host).is_some();
     }
-    state.hosts.get(host).is_some_and(|h| {
-        h.facts.listening.iter().chain(&listening(h)).any(|l| l.protocol == "tcp" && l.port == port)
-    })
+    state
+        .hosts
+        .get(host)
+        .is_some_and(|h| h.facts.listening.iter().chain(&listening(h)).any(|l| l.protocol == "tcp" && l.port == port))
 }

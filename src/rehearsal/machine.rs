@@ -79,7 +79,10 @@ pub(super) fn host(node: &Node, number: usize) -> HostState {
     let mut host = HostState {
         address: address.to_string(),
         reachable: !matches!(node.access, Access::Manual),
-        aliases: [node.address.clone(), node.name.clone(), Some(facts.hostname.clone())].into_iter().flatten().collect(),
+        aliases: [node.address.clone(), node.name.clone(), Some(facts.hostname.clone())]
+            .into_iter()
+            .flatten()
+            .collect(),
         facts,
         ..HostState::default()
     };

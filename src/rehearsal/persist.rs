@@ -112,10 +112,8 @@ pub(super) fn open(path: &Path) -> Result<(Folder, Option<State>), StateError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((folder, None)),
         Err(error) => return Err(unusable(&file, error)),
     };
-    let garbled = |error: serde_json::Error| StateError::Garbled {
-        path: file.display().to_string(),
-        reason: error.to_string(),
-    };
+    let garbled =
+        |error: serde_json::Error| StateError::Garbled { path: file.display().to_string(), reason: error.to_string() };
     let header: Header = serde_json::from_slice(&bytes).map_err(garbled)?;
     if header.format != FORMAT {
         return Err(StateError::Format { path: file.display().to_string(), found: header.format });

@@ -12,8 +12,8 @@ use super::state::{HostState, State};
 use super::world::{Kept, World};
 use super::{look, systemd};
 use crate::engine::action::hex;
-use crate::host::scripts::{self, Script};
 use crate::host::FileKind;
+use crate::host::scripts::{self, Script};
 
 /// What a program that was killed ends with.
 const SIGKILLED: i32 = 137;
@@ -152,7 +152,9 @@ impl Program {
             format!("{folder}/.{base}.xgenctl-tmp")
         };
         if self.fault == Some(Fault::WriteRefused) {
-            return self.fail(2, &format!("{}: cannot create {temporary}: Read-only file system", scripts::PUT.name)).await;
+            return self
+                .fail(2, &format!("{}: cannot create {temporary}: Read-only file system", scripts::PUT.name))
+                .await;
         }
         let prepared = self.on_host(|host| {
             if !host.has_folder(&folder) {
@@ -281,7 +283,8 @@ impl Program {
             return self.fail(1, &format!("Failed to enable unit: File {unit}: Read-only file system")).await;
         }
         let starts = matches!(operation.as_str(), "start" | "restart");
-        let fault = if starts { self.world.pass(Point::UnitStart, &self.host, &format!("{operation} {unit}")) } else { None };
+        let fault =
+            if starts { self.world.pass(Point::UnitStart, &self.host, &format!("{operation} {unit}")) } else { None };
         match fault {
             Some(Fault::Hang) => return self.hang().await,
             Some(Fault::ConnectionLost | Fault::Killed) => {
@@ -337,9 +340,7 @@ impl Program {
         let end = self.world.now_ms() / 1000 + seconds;
         loop {
             let (state, restarts, journal) = self
-                .on_host(|host| {
-                    host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20)))
-                })
+                .on_host(|host| host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20))))
                 .flatten()
                 .unwrap_or_else(|| ("inactive".into(), 0, String::new()));
             if state == "active" {

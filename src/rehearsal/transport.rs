@@ -70,12 +70,7 @@ impl SimTransport {
         }
         let line = Arc::new(watch::Sender::new(false));
         world.add_line(host, &line);
-        Ok(Self {
-            world: world.clone(),
-            host: host.to_owned(),
-            line,
-            driver: tokio::spawn(world.clone().drive()),
-        })
+        Ok(Self { world: world.clone(), host: host.to_owned(), line, driver: tokio::spawn(world.clone().drive()) })
     }
 
     fn broken(&self) -> HostError {
@@ -255,7 +250,10 @@ async fn answer(world: &World, host: &str, tunnel: &Arc<Line>, request: Request<
 fn api_error(code: u16) -> Response<Body> {
     let (reason, message) = match code {
         401 => ("Unauthorized", "Unauthorized"),
-        409 => ("Conflict", "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again"),
+        409 => (
+            "Conflict",
+            "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again",
+        ),
         429 => ("TooManyRequests", "the server has received too many requests and has asked us to try again later"),
         503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
         _ => ("InternalError", "Internal error occurred: etcdserver: request timed out"),
@@ -293,7 +291,11 @@ impl OnLine {
 }
 
 impl AsyncRead for OnLine {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let filled = buffer.filled().len();
         // What arrived before the line broke is still read.
         match Pin::new(&mut self.inner).poll_read(context, buffer) {

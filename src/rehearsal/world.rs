@@ -18,6 +18,9 @@ use crate::project::Project;
 /// How many bytes the record keeps; older entries go first.
 const RECORD_LIMIT: usize = 8 << 20;
 
+/// How much time passes between two runs of one world.
+const BETWEEN_RUNS_MS: i64 = 60_000;
+
 /// What kind of text was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -143,11 +146,12 @@ impl World {
     }
 
     /// Begins a run: a killed process lives again, connections are gone, points are counted from zero, and this plan
-    /// of faults applies. Call it inside the runtime that the run uses; its clock goes on where the last one stood.
+    /// of faults applies. Call it inside the runtime that the run uses. A minute passes between two runs.
     pub fn begin_run(&self, plan: Plan) {
         let now = self.state().now_ms.max(EPOCH_MS);
         self.break_lines(|_| true);
         let mut running = self.running();
+        let now = if running.started.is_some() { now + BETWEEN_RUNS_MS } else { now };
         running.started = Some((Instant::now(), now));
         running.plan = plan;
         running.counts = Counts::default();

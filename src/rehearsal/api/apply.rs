@@ -78,7 +78,8 @@ pub struct Writer<'a> {
 pub fn track_update(kind: &Kind, before: Option<&Value>, after: &mut Value, writer: &Writer<'_>) {
     let old = before.map(|b| leaves(b, kind.custom)).unwrap_or_default();
     let new = leaves(after, kind.custom);
-    let changed: Fields = new.iter().filter(|(path, value)| old.get(*path) != Some(*value)).map(|(p, _)| p.clone()).collect();
+    let changed: Fields =
+        new.iter().filter(|(path, value)| old.get(*path) != Some(*value)).map(|(p, _)| p.clone()).collect();
     let gone: Fields = old.keys().filter(|path| !new.contains_key(*path)).cloned().collect();
     let mut all = before.map(managers).unwrap_or_default();
     if changed.is_empty() && gone.is_empty() {
@@ -86,7 +87,9 @@ pub fn track_update(kind: &Kind, before: Option<&Value>, after: &mut Value, writ
         return;
     }
     for manager in &mut all {
-        let own = manager.name == writer.manager && manager.operation == "Update" && manager.subresource == writer.subresource;
+        let own = manager.name == writer.manager
+            && manager.operation == "Update"
+            && manager.subresource == writer.subresource;
         manager.fields.retain(|path| !gone.contains(path) && (own || !changed.contains(path)));
     }
     add_fields(&mut all, "Update", writer, changed);
@@ -97,9 +100,8 @@ fn add_fields(all: &mut Vec<Manager>, operation: &str, writer: &Writer<'_>, fiel
     if fields.is_empty() {
         return;
     }
-    let same = |m: &&mut Manager| {
-        m.name == writer.manager && m.operation == operation && m.subresource == writer.subresource
-    };
+    let same =
+        |m: &&mut Manager| m.name == writer.manager && m.operation == operation && m.subresource == writer.subresource;
     match all.iter_mut().find(same) {
         Some(manager) => {
             manager.fields.extend(fields);
@@ -126,9 +128,8 @@ pub fn apply(kind: &Kind, live: Option<&Value>, applied: &Value, writer: &Writer
     let new: Fields = wanted.keys().cloned().collect();
     let name = applied["metadata"]["name"].as_str().unwrap_or_default();
     let mut all = live.map(managers).unwrap_or_default();
-    let is_own = |m: &Manager| {
-        m.name == writer.manager && m.operation == "Apply" && m.subresource == writer.subresource
-    };
+    let is_own =
+        |m: &Manager| m.name == writer.manager && m.operation == "Apply" && m.subresource == writer.subresource;
 
     let current = live.map(|l| leaves(l, kind.custom)).unwrap_or_default();
     let differs = |path: &Path| current.get(path) != wanted.get(path);
@@ -151,8 +152,7 @@ pub fn apply(kind: &Kind, live: Option<&Value>, applied: &Value, writer: &Writer
     merge_applied(&mut merged, applied, kind.custom, &mut Vec::new());
 
     let previous = all.iter().find(|m| is_own(m)).map(|m| m.fields.clone()).unwrap_or_default();
-    let owned_by_others: Fields =
-        all.iter().filter(|m| !is_own(m)).flat_map(|m| m.fields.iter().cloned()).collect();
+    let owned_by_others: Fields = all.iter().filter(|m| !is_own(m)).flat_map(|m| m.fields.iter().cloned()).collect();
     let mut removed: Vec<&Path> = previous.difference(&new).filter(|p| !owned_by_others.contains(*p)).collect();
     // The shortest first: an item of a list goes as a whole while its keys still tell which one it is.
     removed.sort_by_key(|p| p.len());

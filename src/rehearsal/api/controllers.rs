@@ -127,7 +127,9 @@ pub fn removed(store: &mut Store, kind: &str, object: &Value, propagation: Optio
     if propagation != Some("Orphan") {
         let owned: Vec<(String, String)> = store
             .everything()
-            .filter(|(_, o)| o["metadata"]["ownerReferences"].as_array().is_some_and(|r| r.iter().any(|r| r["uid"] == uid)))
+            .filter(|(_, o)| {
+                o["metadata"]["ownerReferences"].as_array().is_some_and(|r| r.iter().any(|r| r["uid"] == uid))
+            })
             .map(|(kind, o)| (kind.to_owned(), key_of(o)))
             .collect();
         for (kind, key) in owned {
@@ -144,8 +146,7 @@ pub fn removed(store: &mut Store, kind: &str, object: &Value, propagation: Optio
         }
         "/nodes" => {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let pods: Vec<String> =
-                store.list("/pods").filter(|p| p["spec"]["nodeName"] == name).map(key_of).collect();
+            let pods: Vec<String> = store.list("/pods").filter(|p| p["spec"]["nodeName"] == name).map(key_of).collect();
             for pod in pods {
                 delete(store, "/pods", &pod, Some(0), None);
             }
@@ -176,7 +177,8 @@ fn furnish(store: &mut Store, namespace: &str) {
     }
     if let Some(kind) = maps {
         let data = json!({ "ca.crt": "simulated" });
-        store.ensure(&kind, json!({ "metadata": { "name": "kube-root-ca.crt", "namespace": namespace }, "data": data }));
+        store
+            .ensure(&kind, json!({ "metadata": { "name": "kube-root-ca.crt", "namespace": namespace }, "data": data }));
     }
 }
 
@@ -196,7 +198,8 @@ fn namespace(store: &mut Store, name: &str) {
     }
     let left = store.everything().filter(|(_, o)| o["metadata"]["namespace"] == name).count();
     if left > 0 {
-        let message = format!("Some content in the namespace has finalizers remaining or is still ending: {left} objects");
+        let message =
+            format!("Some content in the namespace has finalizers remaining or is still ending: {left} objects");
         store.modify("/namespaces", name, |n| {
             n["status"]["conditions"] = json!([{ "type": "NamespaceContentRemaining", "status": "True",
                 "reason": "SomeResourcesRemain", "message": message }]);
@@ -217,10 +220,8 @@ fn end_pod(store: &mut Store, key: &str) {
     let Some(pod) = store.get("/pods", key) else { return };
     let held = pod["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     // The kubelet of a node that is not there does not report that a pod ended.
-    let node_ready = pod["spec"]["nodeName"]
-        .as_str()
-        .and_then(|n| store.get("/nodes", n))
-        .is_none_or(workloads::is_ready);
+    let node_ready =
+        pod["spec"]["nodeName"].as_str().and_then(|n| store.get("/nodes", n)).is_none_or(workloads::is_ready);
     if pod["metadata"]["deletionTimestamp"].is_null() || held {
         return;
     }

@@ -58,7 +58,8 @@ pub fn fill(store: &mut Store, kind: &Kind, before: Option<&Value>, object: &mut
             or(spec, "replicas", json!(1));
             or(spec, "revisionHistoryLimit", json!(10));
             or(spec, "progressDeadlineSeconds", json!(600));
-            let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%", "maxUnavailable": "25%" } });
+            let rolling =
+                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%", "maxUnavailable": "25%" } });
             or(spec, "strategy", rolling);
             template(kind, object)?;
         }

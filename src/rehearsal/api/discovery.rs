@@ -68,10 +68,8 @@ pub fn one_group(store: &Store, name: &str) -> Option<Value> {
 
 /// `/api/v1` and `/apis/<group>/<version>`; `None` where there is none.
 pub fn resources(store: &Store, group: &str, version: &str) -> Option<Value> {
-    let served: Vec<Kind> = kinds::all(store)
-        .into_iter()
-        .filter(|k| k.group == group && k.versions.iter().any(|v| v == version))
-        .collect();
+    let served: Vec<Kind> =
+        kinds::all(store).into_iter().filter(|k| k.group == group && k.versions.iter().any(|v| v == version)).collect();
     let first = served.first()?;
     let group_version = first.api_version(version);
     let mut list = Vec::new();

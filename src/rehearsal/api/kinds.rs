@@ -84,7 +84,16 @@ const TABLE: &[Row] = &[
     ("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "", false, false, false),
     ("coordination.k8s.io", "v1", "Lease", "leases", "", true, false, false),
     ("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "pc", false, false, false),
-    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd,crds", false, true, false),
+    (
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        "crd,crds",
+        false,
+        true,
+        false,
+    ),
     (
         "admissionregistration.k8s.io",
         "v1",
@@ -171,12 +180,10 @@ pub fn all(store: &Store) -> Vec<Kind> {
 
 /// The kind that a path names.
 pub fn find(store: &Store, group: &str, version: &str, plural: &str) -> Option<Kind> {
-    let served = |kind: &Kind| kind.group == group && kind.plural == plural && kind.versions.iter().any(|v| v == version);
+    let served =
+        |kind: &Kind| kind.group == group && kind.plural == plural && kind.versions.iter().any(|v| v == version);
     if let Some(kind) = TABLE.iter().filter(|r| r.0 == group && r.3 == plural).map(from_row).find(|k| served(k)) {
         return Some(kind);
     }
-    store
-        .list("apiextensions.k8s.io/customresourcedefinitions")
-        .filter_map(from_crd)
-        .find(|k| served(k))
+    store.list("apiextensions.k8s.io/customresourcedefinitions").filter_map(from_crd).find(|k| served(k))
 }

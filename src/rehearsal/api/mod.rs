@@ -179,8 +179,7 @@ impl Api {
     }
 
     fn route(&self, request: &Request<Bytes>) -> ApiResult<Response<Body>> {
-        let path: Vec<String> =
-            request.uri().path().split('/').filter(|s| !s.is_empty()).map(percent_decode).collect();
+        let path: Vec<String> = request.uri().path().split('/').filter(|s| !s.is_empty()).map(percent_decode).collect();
         let parts: Vec<&str> = path.iter().map(String::as_str).collect();
         let found = |value: Option<Value>| value.ok_or_else(Failure::no_such_path);
         let is_get = request.method() == Method::GET;
@@ -207,7 +206,13 @@ impl Api {
         }
     }
 
-    fn resource(&self, request: &Request<Bytes>, group: &str, version: &str, rest: &[&str]) -> ApiResult<Response<Body>> {
+    fn resource(
+        &self,
+        request: &Request<Bytes>,
+        group: &str,
+        version: &str,
+        rest: &[&str],
+    ) -> ApiResult<Response<Body>> {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let (namespace, rest) = match rest {
             ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
@@ -241,8 +246,7 @@ impl Api {
         let mut options = query.options(request)?;
         if *request.method() == Method::DELETE && !request.body().is_empty() {
             let given = body()?;
-            options.propagation =
-                given["propagationPolicy"].as_str().map(str::to_owned).or(options.propagation);
+            options.propagation = given["propagationPolicy"].as_str().map(str::to_owned).or(options.propagation);
             options.grace_seconds = given["gracePeriodSeconds"].as_i64().or(options.grace_seconds);
             options.uid = given["preconditions"]["uid"].as_str().map(str::to_owned);
             options.dry_run |= given["dryRun"].as_array().is_some_and(|all| all.iter().any(|d| d == "All"));
@@ -275,7 +279,8 @@ impl Api {
                     let (object, gone) = on.delete(name)?;
                     if gone && on.kind.key() != "/pods" {
                         let uid = &object["metadata"]["uid"];
-                        let details = json!({ "name": name, "group": on.kind.group, "kind": on.kind.plural, "uid": uid });
+                        let details =
+                            json!({ "name": name, "group": on.kind.group, "kind": on.kind.plural, "uid": uid });
                         let done = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                                            "details": details });
                         return Ok(json_response(200, &done));
@@ -342,10 +347,7 @@ pub fn json_response(code: u16, value: &Value) -> Response<Body> {
 }
 
 fn text_response(text: &'static str) -> Response<Body> {
-    Response::builder()
-        .header(header::CONTENT_TYPE, "text/plain")
-        .body(whole(text))
-        .unwrap_or_default_body()
+    Response::builder().header(header::CONTENT_TYPE, "text/plain").body(whole(text)).unwrap_or_default_body()
 }
 
 /// Bodies are JSON, or YAML (which includes JSON) for server-side apply.
@@ -414,7 +416,9 @@ impl Query {
             None | Some("") => false,
             Some("All") => true,
             Some(other) => {
-                return Err(Failure::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"")));
+                return Err(Failure::bad_request(format!(
+                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+                )));
             }
         };
         let is_apply = *request.method() == Method::PATCH && patch_kind(request)? == PatchKind::Apply;
@@ -422,7 +426,9 @@ impl Query {
         let manager = match given {
             Some(manager) => manager,
             None if is_apply => {
-                return Err(Failure::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+                return Err(Failure::bad_request(
+                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+                ));
             }
             None => {
                 let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());

@@ -136,7 +136,12 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> ApiResult<()> {
         return Err(Failure::bad_request("a JSON patch is a list of operations"));
     };
     let refused = |why: String| {
-        Failure::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {why}"), Value::Null)
+        Failure::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {why}"),
+            Value::Null,
+        )
     };
     for operation in operations {
         let text = |key: &str| operation.get(key).and_then(Value::as_str);

@@ -160,7 +160,8 @@ mod tests {
             "metadata": { "name": "a", "labels": { "app": "x", "tier": "web" } },
             "spec": { "nodeName": "n1" },
         });
-        let matches = |labels: &str, fields: &str| Selector::parse(Some(labels), Some(fields)).unwrap().matches(&object);
+        let matches =
+            |labels: &str, fields: &str| Selector::parse(Some(labels), Some(fields)).unwrap().matches(&object);
         assert!(matches("", ""));
         assert!(matches("app=x,tier in (web, db)", "spec.nodeName=n1"));
         assert!(matches("app==x,!gone,tier", "metadata.name=a,spec.nodeName!=n2"));

@@ -81,12 +81,7 @@ impl Failure {
 
     /// 405.
     pub fn method() -> Box<Self> {
-        Self::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-            json!({}),
-        )
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", json!({}))
     }
 
     /// The body.

@@ -81,10 +81,7 @@ impl Request<'_> {
     }
 
     fn find(&self, name: &str) -> ApiResult<Value> {
-        self.store
-            .get(&self.kind.key(), &self.key(name))
-            .cloned()
-            .ok_or_else(|| Failure::not_found(&self.kind, name))
+        self.store.get(&self.kind.key(), &self.key(name)).cloned().ok_or_else(|| Failure::not_found(&self.kind, name))
     }
 
     /// The object as this version of the API shows it.
@@ -205,7 +202,9 @@ impl Request<'_> {
                 &self.kind,
                 &name,
                 "metadata.name",
-                &format!("Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"),
+                &format!(
+                    "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character"
+                ),
             ));
         }
         self.check_namespace(&name)?;
@@ -331,7 +330,8 @@ impl Request<'_> {
         if self.kind.key() == "/secrets" {
             defaults::encode_string_data(&mut after);
         }
-        let mut preserved = vec!["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
+        let mut preserved =
+            vec!["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
         if track {
             preserved.push("managedFields");
         }
@@ -444,7 +444,9 @@ impl Request<'_> {
                 let budget_name = budget["metadata"]["name"].as_str().unwrap_or_default();
                 let healthy = budget["status"]["currentHealthy"].as_i64().unwrap_or(0);
                 let desired = budget["status"]["desiredHealthy"].as_i64().unwrap_or(0);
-                let message = format!("The disruption budget {budget_name} needs {desired} healthy pods and has {healthy} currently");
+                let message = format!(
+                    "The disruption budget {budget_name} needs {desired} healthy pods and has {healthy} currently"
+                );
                 let causes = json!({ "causes": [{ "reason": "DisruptionBudget", "message": message }] });
                 return Err(Failure::new(
                     429,

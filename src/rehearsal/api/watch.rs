@@ -4,10 +4,10 @@ use bytes::Bytes;
 use futures::Stream;
 use serde_json::{Value, json};
 
+use super::Api;
 use super::kinds::Kind;
 use super::selector::Selector;
 use super::store::{Change, Store};
-use super::Api;
 
 /// What a watch looks at.
 #[derive(Clone)]

@@ -20,7 +20,8 @@ fn tolerates(pod_spec: &Value, taint: &Value) -> bool {
             let effect = t["effect"].as_str().is_none_or(|e| e.is_empty() || taint["effect"] == e);
             let exists = t["operator"] == "Exists";
             let key = t["key"].as_str().is_none_or(str::is_empty) && exists || t["key"] == taint["key"];
-            let value = exists || t["value"].as_str().unwrap_or_default() == taint["value"].as_str().unwrap_or_default();
+            let value =
+                exists || t["value"].as_str().unwrap_or_default() == taint["value"].as_str().unwrap_or_default();
             effect && key && value
         })
     })
@@ -272,7 +273,11 @@ pub fn count(store: &mut Store, kind: &str, key: &str) {
                     { "type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "lastTransitionTime": now },
                 ]);
             } else {
-                let revision = format!("{}-{}", workload["metadata"]["name"].as_str().unwrap_or_default(), template_hash(&workload));
+                let revision = format!(
+                    "{}-{}",
+                    workload["metadata"]["name"].as_str().unwrap_or_default(),
+                    template_hash(&workload)
+                );
                 status["currentRevision"] = json!(revision);
                 status["updateRevision"] = json!(revision);
             }

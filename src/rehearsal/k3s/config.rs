@@ -182,7 +182,9 @@ pub fn load(host: &HostState, unit: &Unit) -> Result<Config, Vec<String>> {
             let name = long(name).to_owned();
             // A server skips what it does not know; an agent takes it for a flag and fails.
             if config.server && !flags::server_knows(&name) {
-                config.warnings.push(format!("level=warning msg=\"Unknown flag --{name} found in config.yaml, skipping\\n\""));
+                config
+                    .warnings
+                    .push(format!("level=warning msg=\"Unknown flag --{name} found in config.yaml, skipping\\n\""));
                 continue;
             }
             if !config.server && !flags::agent_knows(&name) {
@@ -241,7 +243,8 @@ pub fn load(host: &HostState, unit: &Unit) -> Result<Config, Vec<String>> {
         given.entry(flag.to_owned()).or_default().push(value);
     }
     for (flag, values) in given {
-        let repeats = matches!(flag.as_str(), "node-label" | "node-taint" | "tls-san" | "disable") || flag.ends_with("-arg");
+        let repeats =
+            matches!(flag.as_str(), "node-label" | "node-taint" | "tls-san" | "disable") || flag.ends_with("-arg");
         config.add(&flag, values, repeats);
     }
     if let Some(path) = config.one("token-file").map(str::to_owned) {

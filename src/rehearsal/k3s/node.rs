@@ -12,6 +12,7 @@ use super::start::datastore;
 use crate::engine::action::hex;
 use crate::rehearsal::api::{Api, timestamp};
 use crate::rehearsal::state::State;
+use crate::rehearsal::systemd::{NODE_LOST_MS, running_k3s};
 use crate::rehearsal::world::World;
 
 const PASSWORD: &str = "/etc/rancher/node/password";
@@ -42,7 +43,10 @@ pub fn admit(api: &Api, state: &mut State, host: &str, config: &Config) -> Resul
         }
     };
     admit_node(api, &name, &password).map_err(|reason| {
-        format!("level=info msg={:?}", format!("Waiting to retrieve agent configuration; server is not ready: {reason}"))
+        format!(
+            "level=info msg={:?}",
+            format!("Waiting to retrieve agent configuration; server is not ready: {reason}")
+        )
     })
 }
 
@@ -195,7 +199,12 @@ pub fn set_ready(api: &Api, name: &str, ready: bool, reason: &str, message: &str
         }
         let pressure = if status == "Unknown" { "Unknown" } else { "False" };
         node["status"]["conditions"] = json!([
-            condition("MemoryPressure", pressure, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            condition(
+                "MemoryPressure",
+                pressure,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available"
+            ),
             condition("DiskPressure", pressure, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             condition("PIDPressure", pressure, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
             condition("Ready", status, reason, message),
@@ -203,9 +212,7 @@ pub fn set_ready(api: &Api, name: &str, ready: bool, reason: &str, message: &str
         // The control plane taints nodes that are not ready, and takes the taint away again.
         let key = if status == "Unknown" { "node.kubernetes.io/unreachable" } else { "node.kubernetes.io/not-ready" };
         let mut taints: Vec<Value> = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        taints.retain(|t| {
-            t["key"] != "node.kubernetes.io/unreachable" && t["key"] != "node.kubernetes.io/not-ready"
-        });
+        taints.retain(|t| t["key"] != "node.kubernetes.io/unreachable" && t["key"] != "node.kubernetes.io/not-ready");
         if !ready {
             taints.push(json!({ "key": key, "effect": "NoSchedule" }));
         }
@@ -275,7 +282,8 @@ pub(super) fn ready(api: &Api, state: &State, host: &str, config: &Config) {
 /// The control plane has not heard of a host's kubelet for a while.
 pub(in crate::rehearsal) fn lost(world: &World, state: &mut State, host: &str) {
     let Some(machine) = state.hosts.get(host) else { return };
-    if crate::rehearsal::systemd::running_k3s(machine).is_some() {
+    let silent_ms = state.now_ms - machine.silent_since_ms;
+    if running_k3s(machine).is_some() || silent_ms < NODE_LOST_MS {
         return;
     }
     // The configuration may be gone by now; the node is then the one with the host's name.

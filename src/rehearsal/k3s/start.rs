@@ -217,7 +217,9 @@ fn join_server(world: &World, state: &mut State, host: &str, config: &Config, ve
         if let Some(token) = config.one("token")
             && let Err(reason) = check_token(cluster, token, false)
         {
-            let told = if reason.starts_with("token CA") { reason } else {
+            let told = if reason.starts_with("token CA") {
+                reason
+            } else {
                 "bootstrap data already found and encrypted with different token".into()
             };
             return Outcome::fatal(format!("starting kubernetes: preparing server: {told}"));
@@ -306,7 +308,9 @@ fn serve(world: &World, state: &mut State, host: &str, config: &Config, version:
     if let Some((up, all)) = quorum(world, state, host, &found.cluster)
         && up * 2 <= all
     {
-        return Outcome::waits(format!("level=info msg=\"Waiting for etcd server to become available: {up} of {all} members\""));
+        return Outcome::waits(format!(
+            "level=info msg=\"Waiting for etcd server to become available: {up} of {all} members\""
+        ));
     }
     let Some(cluster) = state.clusters.get_mut(&found.cluster) else { return Outcome::fatal("no such cluster") };
     cluster.joining.take_if(|joining| joining == host);
@@ -366,7 +370,10 @@ fn kubeconfig_text(token: &str) -> String {
 fn join_agent(world: &World, state: &mut State, host: &str, config: &Config) -> Outcome {
     let (url, token) = (config.one("server").unwrap_or_default(), config.one("token").unwrap_or_default());
     let failed = |reason: String| {
-        Outcome::waits(format!("level=error msg={:?}", format!("Failed to validate connection to cluster at {url}: {reason}")))
+        Outcome::waits(format!(
+            "level=error msg={:?}",
+            format!("Failed to validate connection to cluster at {url}: {reason}")
+        ))
     };
     let (id, api) = match reach(world, state, host, url) {
         Ok(found) => found,

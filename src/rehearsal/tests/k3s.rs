@@ -5,7 +5,9 @@ use kube::api::{DeleteParams, ListParams};
 use super::*;
 
 fn agent_config(token: &str) -> String {
-    format!("server: https://10.0.0.10:6443\ntoken: {token}\nnode-label: [role=gpu]\nnode-taint: ['gpu=true:NoSchedule']\n")
+    format!(
+        "server: https://10.0.0.10:6443\ntoken: {token}\nnode-label: [role=gpu]\nnode-taint: ['gpu=true:NoSchedule']\n"
+    )
 }
 
 async fn up(world: &World) -> (Shell, Shell) {
@@ -121,7 +123,11 @@ async fn k3s_that_cannot_start_says_why_in_its_journal() {
     master.run(&scripts::REMOVE, &["/usr/local/bin/k3s"]).await.unwrap();
     master.run(&scripts::UNIT, &["restart", "k3s.service"]).await.unwrap();
     let ended = master.run(&scripts::WAIT_UNIT, &["k3s.service", "20"]).await.unwrap();
-    assert!(ended.2.contains("Failed at step EXEC spawning /usr/local/bin/k3s: No such file or directory"), "{}", ended.2);
+    assert!(
+        ended.2.contains("Failed at step EXEC spawning /usr/local/bin/k3s: No such file or directory"),
+        "{}",
+        ended.2
+    );
 
     let ended = master.run(&scripts::UNIT, &["start", "other.service"]).await.unwrap();
     assert_eq!((ended.0, ended.2.trim()), (1, "Failed to enable unit: Unit file other.service does not exist."));
@@ -205,18 +211,19 @@ async fn a_restarted_server_keeps_its_cluster_and_a_cleaned_one_forgets_it() {
     let (master, _) = up(&world).await;
     let kube = client(&world, &master, "master").await;
     let nodes: Api<Node> = Api::all(kube);
-    let uid = wait_ready(&nodes, "master").await.metadata.uid;
+    let made = wait_ready(&nodes, "master").await.metadata.creation_timestamp;
     world.reboot("master");
     let master = Shell::to(&world, "master").await;
     assert_eq!(master.run(&scripts::WAIT_UNIT, &["k3s.service", "60"]).await.unwrap().0, 0);
     let nodes: Api<Node> = Api::all(client(&world, &master, "master").await);
-    assert_eq!(wait_ready(&nodes, "master").await.metadata.uid, uid);
+    assert_eq!(wait_ready(&nodes, "master").await.metadata.creation_timestamp, made);
 
     master.run(&scripts::CLEAN, &["k3s.service"]).await.unwrap();
-    let left: Vec<String> =
-        world.host("master", |h| h.files.keys().filter(|p| p.contains("k3s") || p.contains("rancher")).cloned().collect()).unwrap();
+    let left: Vec<String> = world
+        .host("master", |h| h.files.keys().filter(|p| p.contains("k3s") || p.contains("rancher")).cloned().collect())
+        .unwrap();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(master.start("k3s.service", SERVER_UNIT, "token: correct-horse\n").await.0, 0);
     let nodes: Api<Node> = Api::all(client(&world, &master, "master").await);
-    assert_ne!(wait_ready(&nodes, "master").await.metadata.uid, uid);
+    assert_ne!(wait_ready(&nodes, "master").await.metadata.creation_timestamp, made);
 }

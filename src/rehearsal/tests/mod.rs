@@ -1,8 +1,8 @@
 //! The simulated world as a run meets it: through transports, downloads, and a kube client.
 
-mod faults;
 mod hosts;
 mod k3s;
+mod mishaps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,8 @@ use crate::project::{
 pub const VERSION: &str = "v1.36.5+k3s1";
 pub const SERVER_UNIT: &str = "[Unit]\nDescription=Lightweight Kubernetes\n[Service]\nType=notify\nKillMode=process\n\
     ExecStart=/usr/local/bin/k3s server\nRestart=always\nRestartSec=5s\n[Install]\nWantedBy=multi-user.target\n";
-pub const AGENT_UNIT: &str = "[Service]\nType=notify\nExecStart=/usr/local/bin/k3s agent\nRestart=always\nRestartSec=5s\n";
+pub const AGENT_UNIT: &str =
+    "[Service]\nType=notify\nExecStart=/usr/local/bin/k3s agent\nRestart=always\nRestartSec=5s\n";
 
 pub fn node(name: &str, role: Role, host: &str) -> Node {
     Node {
@@ -103,7 +104,14 @@ impl Shell {
         end(self.0.spawn(&argv(script, args)).await?).await
     }
 
-    pub async fn put_with(&self, path: &str, mode: &str, content: &[u8], unit: &str, offset: &str) -> Result<Ended, HostError> {
+    pub async fn put_with(
+        &self,
+        path: &str,
+        mode: &str,
+        content: &[u8],
+        unit: &str,
+        offset: &str,
+    ) -> Result<Ended, HostError> {
         let digest = hex(&Sha256::digest(content));
         let mut process = self.0.spawn(&argv(&scripts::PUT, &[path, mode, "", &digest, unit, offset])).await?;
         let skip = offset.parse::<usize>().unwrap_or(0);
@@ -172,12 +180,13 @@ pub async fn client(world: &World, shell: &Shell, host: &str) -> kube::Client {
     let transport = shell.0.clone();
     let connector = tower::service_fn(move |_: http::Uri| {
         let transport = transport.clone();
-        async move {
+        Box::pin(async move {
             let stream = transport.open_tcp("127.0.0.1", 6443).await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(Tunnel(hyper_util::rt::TokioIo::new(stream)))
-        }
+        })
     });
     let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(connector);
+    let http = tower::util::MapErr::new(http, tower::BoxError::from);
     let auth = config.auth_layer().unwrap().unwrap();
     kube::client::ClientBuilder::new(http, "default").with_layer(&auth).with_layer(&config.base_uri_layer()).build()
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::project::Taint;
+
 /// Why an action is in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,8 +127,8 @@ pub enum Operation {
         node: String,
         /// Labels to set; `None` removes one.
         labels: BTreeMap<String, Option<String>>,
-        /// All taints it will have afterwards, as `key=value:Effect`; `None` leaves them alone.
-        taints: Option<Vec<String>>,
+        /// All taints it will have afterwards, besides those Kubernetes sets; `None` leaves them alone.
+        taints: Option<Vec<Taint>>,
     },
     /// Marks a node unschedulable and evicts its pods, respecting PodDisruptionBudgets.
     DrainNode {
@@ -164,6 +166,13 @@ pub struct Action {
     pub diff: Option<String>,
     /// What it does.
     pub operation: Operation,
+}
+
+impl Action {
+    /// Whether it only waits and changes nothing itself.
+    pub fn is_wait(&self) -> bool {
+        matches!(self.operation, Operation::WaitNodeReady { .. })
+    }
 }
 
 /// Lanes that run side by side; the actions of a lane run one after another.

@@ -37,6 +37,7 @@ pub(super) fn host(node: &Node, number: usize) -> HostState {
     let name = node.display_name();
     let address = address(node, number);
     let facts = Facts {
+        root: true,
         hostname: node.name.clone().unwrap_or_else(|| "rehearsal".to_owned()),
         os_id: "debian".into(),
         os_version: "12".into(),

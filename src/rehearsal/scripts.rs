@@ -151,6 +151,9 @@ impl Program {
         } else {
             format!("{folder}/.{base}.xgenctl-tmp")
         };
+        if self.on_host(|host| host.has_folder(&path)) == Some(true) {
+            return self.fail(73, &format!("{path}: Is a directory")).await;
+        }
         if self.fault == Some(Fault::WriteRefused) {
             return self
                 .fail(2, &format!("{}: cannot create {temporary}: Read-only file system", scripts::PUT.name))
@@ -235,8 +238,7 @@ impl Program {
                 file.owner = user.to_owned();
                 file.group = group.to_owned();
             }
-            let target = if host.has_folder(&path) { format!("{path}/{}", basename(&temporary)) } else { path };
-            host.files.insert(target, file);
+            host.files.insert(path, file);
         });
         0
     }
@@ -253,7 +255,8 @@ impl Program {
         self.on_host(|host| host.write("/run/xgenctl/lock", 0o644, ""));
         if !self.world.take_lock(&self.host, self.number) {
             let holder = self.on_host(|host| host.read_text("/run/xgenctl/holder")).flatten();
-            self.say(&holder.unwrap_or_else(|| "an unknown run\n".into())).await;
+            let holder = holder.as_deref().map(|h| h.trim_end_matches('\n')).filter(|h| !h.is_empty());
+            self.say(holder.unwrap_or("an unknown run")).await;
             return 75;
         }
         // The lock must not outlive the program, also where its task is dropped with the runtime.
@@ -357,9 +360,7 @@ impl Program {
     async fn link(&mut self) -> i32 {
         let (target, path) = (self.arg(0).to_owned(), self.arg(1).to_owned());
         let done = self.on_host(|host| {
-            if !host.has_folder(dirname(&path)) {
-                return Err(format!("ln: failed to create symbolic link '{path}': No such file or directory"));
-            }
+            host.mkdir(dirname(&path), 0o755)?;
             if host.has_folder(&path) {
                 return Err(format!("mv: cannot overwrite directory '{path}' with non-directory"));
             }
@@ -389,12 +390,22 @@ impl Program {
 
     async fn reach(&mut self) -> i32 {
         let seconds: u64 = self.arg(0).parse().unwrap_or(5);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        // All are tried at once: those that answer are told first, the silent ones when the time is over.
+        let mut silent = Vec::new();
         for endpoint in self.args.clone().iter().skip(1) {
             let (address, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
-            let said = look::reach(&self.world, &self.host, address, port.parse().unwrap_or(0));
-            let wait = if said == "filtered" { Duration::from_secs(seconds) } else { Duration::from_millis(2) };
-            tokio::time::sleep(wait).await;
-            self.say(&format!("{endpoint} {said}\n")).await;
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            match look::reach(&self.world, &self.host, address, port.parse().unwrap_or(0)) {
+                "filtered" => silent.push(endpoint.clone()),
+                said => self.say(&format!("{endpoint} {said}\n")).await,
+            }
+        }
+        if !silent.is_empty() {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+        for endpoint in silent {
+            self.say(&format!("{endpoint} filtered\n")).await;
         }
         0
     }

@@ -45,7 +45,10 @@ async fn files_are_put_whole_checked_and_owned() {
     let linked = shell.run(&scripts::LINK, &["file", "/etc/new/folder/link"]).await.unwrap();
     assert_eq!(linked.0, 0);
     assert_eq!(world.host("master", |h| h.read_text("/etc/new/folder/link")).flatten().unwrap(), "hello");
-    assert_eq!(shell.run(&scripts::LINK, &["x", "/nowhere/link"]).await.unwrap().0, 1);
+    assert_eq!(shell.run(&scripts::LINK, &["x", "/etc/new/other/link"]).await.unwrap().0, 0);
+    assert_eq!(shell.run(&scripts::LINK, &["x", "/etc/new/other"]).await.unwrap().0, 1);
+    let folder = shell.put_with("/etc/new/other", "600", b"x", "", "").await.unwrap();
+    assert_eq!((folder.0, folder.2.as_str()), (73, "/etc/new/other: Is a directory\n"));
     shell.run(&scripts::REMOVE, &["/etc/new", "/not/there"]).await.unwrap();
     assert!(world.host("master", |h| !h.files.keys().any(|p| p.starts_with("/etc/new"))).unwrap());
 }
@@ -82,10 +85,7 @@ async fn the_run_lock_excludes_names_its_holder_and_is_freed_with_its_connection
     assert_eq!(&said, b"locked\n");
 
     let second = Shell::to(&world, "master").await;
-    assert_eq!(
-        second.run(&scripts::LOCK, &["other"]).await.unwrap(),
-        (75, "ops@laptop: setup\n".into(), String::new())
-    );
+    assert_eq!(second.run(&scripts::LOCK, &["other"]).await.unwrap(), (75, "ops@laptop: setup".into(), String::new()));
     // It is kept as long as bytes come, and another host has a lock of its own.
     for _ in 0..5 {
         held.stdin.write_all(b".").await.unwrap();
@@ -115,7 +115,7 @@ async fn endpoints_are_open_refused_filtered_or_unresolved() {
     let said = shell.run(&scripts::REACH, &asked).await.unwrap().1;
     assert_eq!(
         said,
-        "10.0.0.10:22 open\nmaster:6443 refused\n10.9.9.9:22 filtered\nnowhere:22 unresolved\ngithub.com:443 open\n"
+        "10.0.0.10:22 open\nmaster:6443 refused\nnowhere:22 unresolved\ngithub.com:443 open\n10.9.9.9:22 filtered\n"
     );
 }
 

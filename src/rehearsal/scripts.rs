@@ -96,6 +96,10 @@ impl Program {
         self.world.with(|state| state.hosts.get_mut(&self.host).map(work))
     }
 
+    fn see_host<T>(&self, look: impl FnOnce(&HostState) -> T) -> Option<T> {
+        self.world.host(&self.host, look)
+    }
+
     async fn say(&mut self, text: &str) {
         self.world.record(Kept::Stdout, &self.host, text);
         // Whoever started the program may not read any more; the program does not mind.
@@ -151,7 +155,7 @@ impl Program {
         } else {
             format!("{folder}/.{base}.xgenctl-tmp")
         };
-        if self.on_host(|host| host.has_folder(&path)) == Some(true) {
+        if self.see_host(|host| host.has_folder(&path)) == Some(true) {
             return self.fail(73, &format!("{path}: Is a directory")).await;
         }
         if self.fault == Some(Fault::WriteRefused) {
@@ -213,7 +217,7 @@ impl Program {
             _ => {}
         }
         let actual = self
-            .on_host(|host| host.files.get(&temporary).map(|f| hex(&Sha256::digest(&f.content))))
+            .see_host(|host| host.files.get(&temporary).map(|f| hex(&Sha256::digest(&f.content))))
             .flatten()
             .unwrap_or_default();
         if actual != digest {
@@ -246,7 +250,7 @@ impl Program {
     async fn part(&mut self) -> i32 {
         let path = self.arg(0).to_owned();
         let part = format!("{}/.{}.{:.12}.xgenctl-part", dirname(&path), basename(&path), self.arg(1));
-        let size = self.on_host(|host| host.files.get(&part).map_or(0, |f| f.content.len())).unwrap_or(0);
+        let size = self.see_host(|host| host.files.get(&part).map_or(0, |f| f.content.len())).unwrap_or(0);
         self.say(&format!("{size}\n")).await;
         0
     }
@@ -254,7 +258,7 @@ impl Program {
     async fn lock(&mut self) -> i32 {
         self.on_host(|host| host.write("/run/xgenctl/lock", 0o644, ""));
         if !self.world.take_lock(&self.host, self.number) {
-            let holder = self.on_host(|host| host.read_text("/run/xgenctl/holder")).flatten();
+            let holder = self.see_host(|host| host.read_text("/run/xgenctl/holder")).flatten();
             let holder = holder.as_deref().map(|h| h.trim_end_matches('\n')).filter(|h| !h.is_empty());
             self.say(holder.unwrap_or("an unknown run")).await;
             return 75;
@@ -343,7 +347,7 @@ impl Program {
         let end = self.world.now_ms() / 1000 + seconds;
         loop {
             let (state, restarts, journal) = self
-                .on_host(|host| host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20))))
+                .see_host(|host| host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20))))
                 .flatten()
                 .unwrap_or_else(|| ("inactive".into(), 0, String::new()));
             if state == "active" {
@@ -382,7 +386,7 @@ impl Program {
     async fn journal(&mut self) -> i32 {
         let lines = self.arg(1).parse().unwrap_or(10);
         let unit = self.arg(0).to_owned();
-        let text = self.on_host(|host| host.units.get(&unit).map(|u| tail(&u.journal, lines))).flatten();
+        let text = self.see_host(|host| host.units.get(&unit).map(|u| tail(&u.journal, lines))).flatten();
         let text = text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-- No entries --\n".into());
         self.say(&text).await;
         0

@@ -71,7 +71,7 @@ struct Running {
     records: VecDeque<Record>,
     recorded: usize,
     folder: Option<Folder>,
-    save_error: Option<String>,
+    save_error: Option<(String, String)>,
 }
 
 struct Inner {
@@ -115,7 +115,7 @@ impl World {
         let world = Self::with_state(state, Some(folder));
         world.save();
         match world.save_error() {
-            Some(reason) => Err(StateError::Unusable { path: world.running().folder_path(), reason }),
+            Some((path, reason)) => Err(StateError::Unusable { path, reason }),
             None => Ok(world),
         }
     }
@@ -430,14 +430,8 @@ impl World {
         }
     }
 
-    /// Why the state could not be kept, if it could not.
-    pub fn save_error(&self) -> Option<String> {
+    /// The file that the state could not be written to and why, if it could not.
+    pub fn save_error(&self) -> Option<(String, String)> {
         self.running().save_error.clone()
-    }
-}
-
-impl Running {
-    fn folder_path(&self) -> String {
-        self.folder.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
     }
 }

@@ -202,6 +202,16 @@ fn a_world_is_kept_in_its_folder_for_one_process_at_a_time() {
         let shell = Shell::to(&world, "master").await;
         assert_eq!(shell.start("k3s.service", SERVER_UNIT, "token: correct-horse\n").await.0, 0);
         tokio::time::sleep(Duration::from_secs(20)).await;
+        // A world that cannot be kept any more says so instead of going on.
+        let away = folder.path().join("away");
+        std::fs::rename(&path, &away).unwrap();
+        shell.run(&scripts::REMOVE, &["/not/there"]).await.unwrap();
+        let refused = shell.run(&scripts::REMOVE, &["/not/there"]).await.unwrap_err();
+        assert!(
+            refused.to_string().starts_with(&format!("master: {}", path.join("state.json").display())),
+            "{refused}"
+        );
+        std::fs::rename(&away, &path).unwrap();
         world.fingerprint()
     });
     let pid = runtime().unwrap().block_on(async {

@@ -36,6 +36,7 @@ fn reference() -> &'static Reference {
 /// One site, one faulty run, one good run.
 fn survive(name: &str, plan: Plan, journal: bool) {
     let told = format!("{name}: {:?}", plan.faults());
+    println!("{told}");
     let site = Rehearsal::new(SITE);
     let job = Job { journal, ..Job::default() };
     let first = site.run(plan, job.clone());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use xgenctl::host::ssh::Question;
 use xgenctl::host::{Command, Host, HostError, Source, scripts};
 use xgenctl::project::SshAccess;
 use xgenctl::secret::Secret;
@@ -104,6 +105,51 @@ async fn a_password_logs_in_by_either_method() {
     let asked = answers(&mut operator, PASSWORD);
     operator.connect(&access).await.unwrap();
     assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_servers_own_questions_are_answered() {
+    if !real_root("the_servers_own_questions_are_answered") {
+        return;
+    }
+    let user = User::new("ALL=(ALL) NOPASSWD: ALL");
+    let config = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no";
+    let (mut operator, _sshd, mut access) = server(&user, config);
+    access.key = None;
+    access.password = Some(Secret::new(PASSWORD));
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+    access.password = Some(Secret::new("not this one"));
+    let error = operator.connect(&access).await.err().unwrap();
+    assert!(matches!(error, HostError::Login { .. }), "{error:?}");
+    access.password = None;
+    let asked = answers(&mut operator, PASSWORD);
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+    assert_eq!(*asked.lock().unwrap(), [Question::Hidden("box: Password:".into())]);
+}
+
+#[tokio::test]
+async fn a_server_may_want_a_key_and_a_password() {
+    if !real_root("a_server_may_want_a_key_and_a_password") {
+        return;
+    }
+    let user = User::new("ALL=(ALL) NOPASSWD: ALL");
+    let config = "PasswordAuthentication yes\nAuthenticationMethods publickey,password";
+    let (operator, _sshd, mut access) = server(&user, config);
+    let error = operator.connect(&access).await.err().unwrap().to_string();
+    assert!(error.contains("(accepted, but it wants more)"), "{error}");
+    assert!(error.ends_with("the server takes password"), "{error}");
+    access.password = Some(Secret::new(PASSWORD));
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+}
+
+#[tokio::test]
+async fn this_machine_goes_through_the_same_sudo() {
+    if !real_root("this_machine_goes_through_the_same_sudo") {
+        return;
+    }
+    let local = std::sync::Arc::new(xgenctl::host::local::Local { name: "here".into() });
+    let host = Host::new("here", local, xgenctl::host::Sudo::Use { password: None });
+    assert_eq!(whoami(&host).await.unwrap(), ROOT);
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ const MOST_SESSIONS: usize = 10;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often they are asked.
 const MOST_ASKED: usize = 120;
+/// How long an abandoned program gets to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
 /// How much of a channel's output may wait for its reader. One connection carries all channels: a slow reader must not
 /// hold up the others before this much has piled up.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
@@ -76,9 +78,10 @@ impl Connection {
 
     /// A TCP connection made by the server.
     pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<Box<dyn Stream>, HostError> {
-        let opened = self.inner.handle.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0).await;
-        let channel = match opened {
-            Ok(channel) => channel,
+        let (inner, to) = (self.inner.clone(), host.to_owned());
+        let open = async move { inner.handle.channel_open_direct_tcpip(to, u32::from(port), "127.0.0.1", 0).await };
+        let channel = match open_fresh(open).await {
+            Ok(fresh) => fresh.taken(),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited)) => {
                 return Err(HostError::Protocol {
                     host: self.inner.target.node.clone(),
@@ -90,6 +93,7 @@ impl Connection {
             }
             Err(error) => return Err(self.inner.failed(error).await),
         };
+        let Some(channel) = channel else { return Err(self.inner.failed(russh::Error::Disconnect).await) };
         let abandoned = CancellationToken::new();
         let (output, to_output) = queue();
         let guard = abandoned.clone().drop_guard();
@@ -127,11 +131,12 @@ impl Inner {
     }
 
     /// Opens a channel for a program, as soon as the server lets us have one more.
-    async fn session(&self) -> Result<(Channel<Msg>, OwnedSemaphorePermit), HostError> {
+    async fn session(self: &Arc<Self>) -> Result<(Fresh, OwnedSemaphorePermit), HostError> {
         let closed = |_| self.target.broken("the connection was closed");
         let permit = self.sessions.clone().acquire_owned().await.map_err(closed)?;
         for _ in 0..MOST_ASKED {
-            match self.handle.channel_open_session().await {
+            let inner = self.clone();
+            match open_fresh(async move { inner.handle.channel_open_session().await }).await {
                 Ok(channel) => return Ok((channel, permit)),
                 Err(russh::Error::ChannelOpenFailure(_)) => {
                     // Time passing is as good as a program ending: its end may have been told already.
@@ -147,14 +152,44 @@ impl Inner {
     }
 }
 
+/// A channel that was opened and is closed again where nobody takes it: SSH itself would leave it open, and the server
+/// would count it.
+struct Fresh(Option<Channel<Msg>>);
+
+impl Fresh {
+    fn taken(mut self) -> Option<Channel<Msg>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // Without a runtime the connection is gone, and the channel with it.
+        if let (Some(channel), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { channel.close().await });
+        }
+    }
+}
+
+/// Opens a channel. Goes on where the caller stops waiting, so that the server's answer always finds somebody.
+async fn open_fresh(
+    open: impl Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+) -> Result<Fresh, russh::Error> {
+    let task = tokio::spawn(async move { open.await.map(|channel| Fresh(Some(channel))) });
+    task.await.unwrap_or(Err(russh::Error::Disconnect))
+}
+
 #[async_trait]
 impl Transport for Connection {
     async fn spawn(&self, argv: &[String]) -> Result<Process, HostError> {
         let inner = &self.inner;
-        let (channel, permit) = inner.session().await?;
-        if let Err(error) = channel.exec(true, shell_words(argv)).await {
+        let (fresh, permit) = inner.session().await?;
+        if let Some(channel) = &fresh.0
+            && let Err(error) = channel.exec(true, shell_words(argv)).await
+        {
             return Err(inner.failed(error).await);
         }
+        let Some(channel) = fresh.taken() else { return Err(inner.failed(russh::Error::Disconnect).await) };
         let abandoned = CancellationToken::new();
         let guard = abandoned.clone().drop_guard();
         let (stdout, to_stdout) = queue();
@@ -217,8 +252,7 @@ impl Pump {
                 message = self.channel.wait() => message,
                 () = self.abandoned.cancelled() => {
                     if is_program {
-                        // Best effort: it also loses its standard input, and sshd may not pass signals on.
-                        let _ = self.channel.signal(Sig::TERM).await;
+                        self.end_program().await;
                     }
                     let _ = self.channel.close().await;
                     break;
@@ -261,6 +295,21 @@ impl Pump {
         };
         // The receiver may be gone: then nobody asks.
         let _ = tell.send(end);
+    }
+}
+
+impl Pump {
+    /// Ends the program as far as SSH can: no more input, and signals, which reach what the login user may end. A program
+    /// that is just being started may miss the first one.
+    async fn end_program(&mut self) {
+        let _ = self.channel.eof().await;
+        for signal in [Sig::TERM, Sig::KILL] {
+            let _ = self.channel.signal(signal).await;
+            let ended = async { while !matches!(self.channel.wait().await, Some(ChannelMsg::Close) | None) {} };
+            if tokio::time::timeout(GRACE, ended).await.is_ok() {
+                return;
+            }
+        }
     }
 }
 

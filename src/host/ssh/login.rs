@@ -130,11 +130,8 @@ impl Login<'_> {
                 // Its keys are listed, so there is an agent.
                 (Way::Agent(..), None) => continue,
             };
-            match step {
-                Step::In => return Ok(true),
-                Step::Refused => {}
-                // Another method is due, no other key.
-                Step::More => break,
+            if matches!(step, Step::In) {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -361,8 +358,12 @@ impl Login<'_> {
                 let attempt = self.handle.authenticate_password(self.target.user.clone(), password.expose());
                 let result = self.shared.within(ATTEMPT, attempt).await.ok_or_else(|| self.silent())?;
                 let result = result.map_err(|e| self.target.broken(e.to_string()))?;
-                if matches!(self.step(result, "the password").await?, Step::In) {
-                    return Ok(true);
+                match self.step(result, "the password").await? {
+                    Step::In => return Ok(true),
+                    // The same words would be wrong by the other method too, and count against the account.
+                    Step::Refused if self.takes(MethodKind::Password) => continue,
+                    // Or passwords are not taken at all, which the server says only now.
+                    Step::Refused | Step::More => {}
                 }
             }
             if self.takes(MethodKind::KeyboardInteractive) && self.interactively().await? {

@@ -12,7 +12,7 @@ use xgenctl::host::local::Local;
 use xgenctl::host::scripts::{self, Script};
 use xgenctl::host::{Command, FileSpec, Host, HostError, Source, Sudo};
 
-use super::fixture::{real_root, sh, until};
+use super::fixture::{real, sh, until};
 
 /// This machine, as the user who runs the tests: no sudo.
 pub fn here() -> Host {
@@ -189,7 +189,7 @@ impl Drop for Disk {
 
 #[tokio::test]
 async fn full_and_read_only_disks_are_told() {
-    if !real_root("full_and_read_only_disks_are_told") {
+    if !real("full_and_read_only_disks_are_told") {
         return;
     }
     let Some(disk) = Disk::new() else { return eprintln!("skipped: nothing can be mounted here") };

@@ -256,3 +256,24 @@ async fn a_large_upload_is_cut_and_resumed() {
     assert_eq!(host.round_trips(), 2);
     only(target.path(), &["k3s"]);
 }
+
+#[tokio::test]
+async fn a_host_that_is_dropped_leaves_nothing_open() {
+    if !real("a_host_that_is_dropped_leaves_nothing_open") {
+        return;
+    }
+    let (operator, gate, direct) = connected("").await;
+    let behind = Sshd::start(&operator, "");
+    operator.knows(&behind);
+    let mut access = operator.access(&behind);
+    access.jump = Some(format!("127.0.0.1:{}", gate.port));
+    let host = operator.connect(&access).await.unwrap();
+    let stream = host.open_tcp("127.0.0.1", gate.port).await.unwrap();
+    let (_, held) =
+        host.hold(&Command::new(["sh", "-c", "echo on; cat"])).await.unwrap().unwrap_or_else(|o| panic!("{o:?}"));
+    // What is still in use keeps the connection; the last one closes it.
+    drop((host, direct));
+    assert!(!*held.lost.borrow());
+    drop((held, stream));
+    until("the end of all connections", async || gate.sessions().is_empty() && behind.sessions().is_empty()).await;
+}

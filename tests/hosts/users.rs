@@ -13,7 +13,7 @@ use xgenctl::host::{Command, Host, HostError, Source, scripts};
 use xgenctl::project::SshAccess;
 use xgenctl::secret::Secret;
 
-use super::fixture::{Operator, Sshd, name_of, real_root, sh, until};
+use super::fixture::{Operator, Sshd, name_of, real, sh, until};
 use super::local::{big_file, digest, spec};
 use super::login::answers;
 
@@ -83,7 +83,7 @@ const ROOT: &str = "root\nthe input";
 
 #[tokio::test]
 async fn a_password_logs_in_by_either_method() {
-    if !real_root("a_password_logs_in_by_either_method") {
+    if !real("a_password_logs_in_by_either_method") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -109,7 +109,7 @@ async fn a_password_logs_in_by_either_method() {
 
 #[tokio::test]
 async fn the_servers_own_questions_are_answered() {
-    if !real_root("the_servers_own_questions_are_answered") {
+    if !real("the_servers_own_questions_are_answered") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -129,7 +129,7 @@ async fn the_servers_own_questions_are_answered() {
 
 #[tokio::test]
 async fn a_server_may_want_a_key_and_a_password() {
-    if !real_root("a_server_may_want_a_key_and_a_password") {
+    if !real("a_server_may_want_a_key_and_a_password") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -144,7 +144,7 @@ async fn a_server_may_want_a_key_and_a_password() {
 
 #[tokio::test]
 async fn this_machine_goes_through_the_same_sudo() {
-    if !real_root("this_machine_goes_through_the_same_sudo") {
+    if !real("this_machine_goes_through_the_same_sudo") {
         return;
     }
     let local = std::sync::Arc::new(xgenctl::host::local::Local { name: "here".into() });
@@ -154,7 +154,7 @@ async fn this_machine_goes_through_the_same_sudo() {
 
 #[tokio::test]
 async fn sudo_without_a_password() {
-    if !real_root("sudo_without_a_password") {
+    if !real("sudo_without_a_password") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -169,7 +169,7 @@ async fn sudo_without_a_password() {
 
 #[tokio::test]
 async fn sudo_with_a_password() {
-    if !real_root("sudo_with_a_password") {
+    if !real("sudo_with_a_password") {
         return;
     }
     let user = User::new("ALL=(ALL) ALL");
@@ -202,7 +202,7 @@ async fn sudo_with_a_password() {
 
 #[tokio::test]
 async fn a_user_who_may_not_use_sudo_is_told() {
-    if !real_root("a_user_who_may_not_use_sudo_is_told") {
+    if !real("a_user_who_may_not_use_sudo_is_told") {
         return;
     }
     let user = User::new("");
@@ -214,7 +214,7 @@ async fn a_user_who_may_not_use_sudo_is_told() {
 
 #[tokio::test]
 async fn through_sudo_files_get_their_owner_and_programs_their_end() {
-    if !real_root("through_sudo_files_get_their_owner_and_programs_their_end") {
+    if !real("through_sudo_files_get_their_owner_and_programs_their_end") {
         return;
     }
     let user = User::new("ALL=(ALL) ALL");

@@ -115,10 +115,11 @@ impl Sshd {
         fs::write(&keys, fs::read(operator.file("id.pub")).unwrap()).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = folder.path().display();
+        // With another home the shells read none of this machine's own start files.
         lines += &format!(
             "\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nAuthorizedKeysFile {path}/authorized_keys\n\
              StrictModes no\nUsePAM no\nKbdInteractiveAuthentication no\nPasswordAuthentication no\n\
-             PermitRootLogin yes\nLogLevel DEBUG1\nMaxStartups 100\n"
+             PermitRootLogin yes\nLogLevel DEBUG1\nMaxStartups 100\nSetEnv HOME={path}\n"
         );
         fs::write(folder.path().join("sshd_config"), lines).unwrap();
         let log = folder.path().join("log");

@@ -67,13 +67,20 @@ async fn a_program_that_takes_too_long_is_ended() {
         return;
     }
     let (_operator, sshd, host) = connected("").await;
-    let command = Command::new(["sleep", "1000"]).timeout(Duration::from_millis(500));
+    let sleeps = async || sshd.sessions().iter().any(|pid| super::fixture::name_of(*pid) == "sleep");
+    for script in ["sleep 1000", "trap '' TERM; sleep 1000 & wait; wait"] {
+        let command = Command::new(["sh", "-c", script]).timeout(Duration::from_secs(900));
+        let running = tokio::spawn({
+            let host = host.clone();
+            async move { host.exec(&command).await }
+        });
+        until("the start of the program", sleeps).await;
+        running.abort();
+        until("the end of the program", async || !sleeps().await).await;
+    }
+    let command = Command::new(["sleep", "1000"]).timeout(Duration::from_millis(100));
     let error = host.exec(&command).await.unwrap_err();
     assert_eq!(error.to_string(), "box: `sleep 1000` did not end within 0 s");
-    until("the end of the program", async || {
-        !sshd.sessions().iter().any(|pid| super::fixture::name_of(*pid) == "sleep")
-    })
-    .await;
     assert_eq!(host.run(&Command::new(["echo", "on"])).await.unwrap(), "on\n");
 }
 

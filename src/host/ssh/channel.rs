@@ -21,8 +21,12 @@ use super::wire::Impatient;
 use super::{SshOptions, login};
 use crate::host::{HostError, Process, Stream, Transport};
 
-/// OpenSSH allows ten programs at a time on a connection (`MaxSessions`).
-const MOST_SESSIONS: usize = 10;
+/// OpenSSH allows ten programs at a time on a connection (`MaxSessions`); one of them is kept for ending others.
+const MOST_SESSIONS: usize = 9;
+/// What is printed before a program starts, with the number of its process group, and taken out again on our side.
+const GROUP: &[u8] = b"[xgenctl-group]";
+/// The shell text that prints it; the program and its arguments follow as its own arguments.
+const ENTER: &str = r#"printf '[xgenctl-group]%s\n' $$ >&2; exec "$@""#;
 /// Servers that allow fewer are asked again when a program has ended, or after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often they are asked.
@@ -99,8 +103,15 @@ impl Connection {
         let guard = abandoned.clone().drop_guard();
         let input = Input::new(&channel, &abandoned);
         let closed = input.gone.clone();
-        let work =
-            Pump { channel, output: Some(to_output), errors: None, abandoned, closed, inner: self.inner.clone() };
+        let work = Pump {
+            channel,
+            output: Some(to_output),
+            errors: None,
+            group: Group::None,
+            abandoned,
+            closed,
+            inner: self.inner.clone(),
+        };
         tokio::spawn(work.run(None));
         Ok(Box::new(Tunnel { output, input, _guard: guard }))
     }
@@ -185,7 +196,7 @@ impl Transport for Connection {
         let inner = &self.inner;
         let (fresh, permit) = inner.session().await?;
         if let Some(channel) = &fresh.0
-            && let Err(error) = channel.exec(true, shell_words(argv)).await
+            && let Err(error) = channel.exec(true, command_line(argv)).await
         {
             return Err(inner.failed(error).await);
         }
@@ -198,7 +209,15 @@ impl Transport for Connection {
         let input = Input::new(&channel, &abandoned);
         let closed = input.gone.clone();
         let (output, errors) = (Some(to_stdout), Some(to_stderr));
-        let work = Pump { channel, output, errors, abandoned, closed, inner: inner.clone() };
+        let work = Pump {
+            channel,
+            output,
+            errors,
+            group: Group::Awaited(Vec::new()),
+            abandoned,
+            closed,
+            inner: inner.clone(),
+        };
         tokio::spawn(async move {
             let inner = work.inner.clone();
             let _permit = permit;
@@ -223,6 +242,13 @@ impl Transport for Connection {
     }
 }
 
+/// The command line for a program: the shell that `exec` starts in place of the login shell leads the process group that
+/// sshd made, tells its number, and becomes the program.
+fn command_line(argv: &[String]) -> String {
+    let shell = ["sh", "-c", ENTER, "sh"].map(str::to_owned);
+    format!("exec {}", shell_words(&[&shell, argv].concat()))
+}
+
 /// One command line that any login shell takes apart into exactly `argv` again: every word in single quotes. Quotes and
 /// backslashes stand outside of them, where POSIX shells and fish agree on what they mean.
 fn shell_words(argv: &[String]) -> String {
@@ -230,11 +256,46 @@ fn shell_words(argv: &[String]) -> String {
     argv.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
+/// The process group of a program.
+enum Group {
+    /// A tunnel has none.
+    None,
+    /// Not told yet; what standard error had until now.
+    Awaited(Vec<u8>),
+    /// Its number.
+    Known(u32),
+}
+
+impl Group {
+    /// Takes the number out of standard error; returns what is the program's own.
+    fn take_from(&mut self, data: Bytes) -> Bytes {
+        let Self::Awaited(early) = self else { return data };
+        early.extend_from_slice(&data);
+        let Some(at) = early.windows(GROUP.len()).position(|w| w == GROUP) else { return Bytes::new() };
+        let number = at + GROUP.len();
+        let Some(length) = early[number..].iter().position(|b| *b == b'\n') else { return Bytes::new() };
+        let known = std::str::from_utf8(&early[number..number + length]).ok().and_then(|n| n.parse().ok());
+        let mut rest = early[..at].to_vec();
+        rest.extend_from_slice(&early[number + length + 1..]);
+        *self = known.map_or(Self::None, Self::Known);
+        rest.into()
+    }
+
+    /// What standard error had where the number never came.
+    fn leftover(&mut self) -> Bytes {
+        match self {
+            Self::Awaited(early) => std::mem::take(early).into(),
+            Self::None | Self::Known(_) => Bytes::new(),
+        }
+    }
+}
+
 /// Moves what arrives on a channel to its readers.
 struct Pump {
     channel: Channel<Msg>,
     output: Option<Sender>,
     errors: Option<Sender>,
+    group: Group,
     /// Told when nobody wants the program or tunnel any more.
     abandoned: CancellationToken,
     /// Told when the channel is closed.
@@ -260,7 +321,10 @@ impl Pump {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => send(&mut self.output, data).await,
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => send(&mut self.errors, data).await,
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
+                    let data = self.group.take_from(data);
+                    send(&mut self.errors, data).await;
+                }
                 Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status as i32),
                 Some(ChannelMsg::ExitSignal { signal_name, .. }) => code = Some(128 + number(&signal_name)),
                 Some(ChannelMsg::Failure) => {
@@ -268,7 +332,10 @@ impl Pump {
                     let _ = self.channel.close().await;
                     break;
                 }
-                Some(ChannelMsg::Eof) => (self.output, self.errors) = (None, None),
+                Some(ChannelMsg::Eof) => {
+                    send(&mut self.errors, self.group.leftover()).await;
+                    (self.output, self.errors) = (None, None);
+                }
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -299,22 +366,50 @@ impl Pump {
 }
 
 impl Pump {
-    /// Ends the program as far as SSH can: no more input, and signals, which reach what the login user may end. A program
-    /// that is just being started may miss the first one.
+    /// Ends the program: no more input, then signals to its process group. They come from a program of their own, as sshd
+    /// passes none on where root is logged in, and reach what the login user may end.
     async fn end_program(&mut self) {
         let _ = self.channel.eof().await;
-        for signal in [Sig::TERM, Sig::KILL] {
-            let _ = self.channel.signal(signal).await;
-            let ended = async { while !matches!(self.channel.wait().await, Some(ChannelMsg::Close) | None) {} };
-            if tokio::time::timeout(GRACE, ended).await.is_ok() {
+        for signal in ["TERM", "KILL"] {
+            // One that is just being started tells its group soon.
+            if self.closes_or(|group| !matches!(group, Group::Awaited(_))).await {
                 return;
             }
+            if let Group::Known(group) = self.group {
+                let order = shell_words(&["kill", "-s", signal, "--", &format!("-{group}")].map(str::to_owned));
+                let inner = self.inner.clone();
+                let open = open_fresh(async move { inner.handle.channel_open_session().await }).await;
+                if let Ok(Fresh(Some(channel))) = &open {
+                    let _ = channel.exec(false, order).await;
+                }
+                if self.closes_or(|_| false).await {
+                    return;
+                }
+            }
         }
+    }
+
+    /// Reads on for a while, until the channel is closed (true) or `enough` is known of the group.
+    async fn closes_or(&mut self, enough: impl Fn(&Group) -> bool) -> bool {
+        let read = async {
+            while !enough(&self.group) {
+                match self.channel.wait().await {
+                    Some(ChannelMsg::ExtendedData { data, ext: 1 }) => drop(self.group.take_from(data)),
+                    Some(ChannelMsg::Close) | None => return true,
+                    Some(_) => {}
+                }
+            }
+            false
+        };
+        tokio::time::timeout(GRACE, read).await.unwrap_or(false)
     }
 }
 
 /// Hands data on; a reader that is gone does not want any.
 async fn send(to: &mut Option<Sender>, data: Bytes) {
+    if data.is_empty() {
+        return;
+    }
     let Some(sender) = to else { return };
     let size = u32::try_from(data.len()).unwrap_or(u32::MAX).min(MOST_WAITING as u32);
     let Ok(space) = sender.space.clone().acquire_many_owned(size).await else { return };
@@ -461,6 +556,20 @@ mod tests {
             let expected: String = argv[2..].iter().map(|a| format!("{a}|")).collect();
             assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
         }
+    }
+
+    #[test]
+    fn the_number_of_the_group_is_taken_out_of_standard_error() {
+        let mut group = Group::Awaited(Vec::new());
+        assert_eq!(group.take_from(Bytes::from_static(b"motd\n[xgenctl-gr")), Bytes::new());
+        assert_eq!(group.take_from(Bytes::from_static(b"oup]42\nown")), Bytes::from_static(b"motd\nown"));
+        assert!(matches!(group, Group::Known(42)));
+        assert_eq!(
+            group.take_from(Bytes::from_static(b"[xgenctl-group]7\n")),
+            Bytes::from_static(b"[xgenctl-group]7\n")
+        );
+        let mut group = Group::Awaited(b"no shell".to_vec());
+        assert_eq!(group.leftover(), Bytes::from_static(b"no shell"));
     }
 
     #[tokio::test]

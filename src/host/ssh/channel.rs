@@ -1,21 +1,19 @@
 //! Programs and tunnels: channels on one connection.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::FutureExt;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, Sig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::{Client, Shared};
+use super::stream::{Input, Sender, Tunnel, queue, send};
 use super::target::Target;
 use super::wire::Impatient;
 use super::{SshOptions, login};
@@ -33,9 +31,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const MOST_ASKED: usize = 120;
 /// How long an abandoned program gets to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
-/// How much of a channel's output may wait for its reader. One connection carries all channels: a slow reader must not
-/// hold up the others before this much has piled up.
-const MOST_WAITING: usize = 16 * 1024 * 1024;
 
 /// An authenticated connection. Programs and tunnels keep it alive.
 pub struct Connection {
@@ -405,19 +400,6 @@ impl Pump {
     }
 }
 
-/// Hands data on; a reader that is gone does not want any.
-async fn send(to: &mut Option<Sender>, data: Bytes) {
-    if data.is_empty() {
-        return;
-    }
-    let Some(sender) = to else { return };
-    let size = u32::try_from(data.len()).unwrap_or(u32::MAX).min(MOST_WAITING as u32);
-    let Ok(space) = sender.space.clone().acquire_many_owned(size).await else { return };
-    if sender.queue.send(Ok((data, space))).is_err() {
-        *to = None;
-    }
-}
-
 /// The number of a signal, as shells add it to 128.
 fn number(signal: &Sig) -> i32 {
     match signal {
@@ -437,114 +419,8 @@ fn number(signal: &Sig) -> i32 {
     }
 }
 
-type Piece = io::Result<(Bytes, OwnedSemaphorePermit)>;
-
-struct Sender {
-    queue: mpsc::UnboundedSender<Piece>,
-    space: Arc<Semaphore>,
-}
-
-/// The output of a channel, for its reader.
-struct Queue {
-    pieces: mpsc::UnboundedReceiver<Piece>,
-    /// What the reader is at, with the space it takes.
-    current: Option<(Bytes, OwnedSemaphorePermit)>,
-}
-
-fn queue() -> (Queue, Sender) {
-    let (sender, pieces) = mpsc::unbounded_channel();
-    let space = Arc::new(Semaphore::new(MOST_WAITING));
-    (Queue { pieces, current: None }, Sender { queue: sender, space })
-}
-
-impl AsyncRead for Queue {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if let Some((bytes, _)) = &mut self.current {
-                let size = bytes.len().min(buf.remaining());
-                if size > 0 || buf.remaining() == 0 {
-                    buf.put_slice(&bytes.split_to(size));
-                    if !bytes.has_remaining() {
-                        self.current = None;
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                self.current = None;
-            }
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(Ok(piece)) => self.current = Some(piece),
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-}
-
-/// The input of a channel. Writing fails as soon as the channel is closed: SSH itself would wait for a window for ever.
-struct Input {
-    inner: Pin<Box<dyn AsyncWrite + Send>>,
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    gone: CancellationToken,
-}
-
-impl Input {
-    fn new(channel: &Channel<Msg>, abandoned: &CancellationToken) -> Self {
-        let gone = abandoned.child_token();
-        Self { inner: Box::pin(channel.make_writer()), closed: Box::pin(gone.clone().cancelled_owned()), gone }
-    }
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        self.inner.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        self.inner.as_mut().poll_shutdown(cx)
-    }
-}
-
-/// A TCP connection on the server's side.
-struct Tunnel {
-    output: Queue,
-    input: Input,
-    _guard: DropGuard,
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.output).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.input).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
     #[test]
@@ -570,28 +446,5 @@ mod tests {
         );
         let mut group = Group::Awaited(b"no shell".to_vec());
         assert_eq!(group.leftover(), Bytes::from_static(b"no shell"));
-    }
-
-    #[tokio::test]
-    async fn a_queue_gives_space_back_when_it_is_read() {
-        let (mut queue, sender) = queue();
-        let space = sender.space.clone();
-        let mut to = Some(sender);
-        send(&mut to, Bytes::from_static(b"hello ")).await;
-        send(&mut to, Bytes::from_static(b"world")).await;
-        assert_eq!(space.available_permits(), MOST_WAITING - 11);
-        drop(to);
-        let mut text = String::new();
-        queue.read_to_string(&mut text).await.unwrap();
-        assert_eq!((text.as_str(), space.available_permits()), ("hello world", MOST_WAITING));
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_is_gone_costs_nothing() {
-        let (queue, sender) = queue();
-        let mut to = Some(sender);
-        drop(queue);
-        send(&mut to, Bytes::from_static(b"x")).await;
-        assert!(to.is_none());
     }
 }

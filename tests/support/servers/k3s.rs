@@ -1,0 +1,69 @@
+//! The K3s binary that the mirror serves: a real one where `XGENCTL_E2E_K3S` names it, else the stand-in.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+/// The variable that names a real K3s binary.
+const REAL_K3S: &str = "XGENCTL_E2E_K3S";
+
+/// The version that the stand-in says it is.
+const STAND_IN_VERSION: &str = "v1.36.5+k3s1";
+
+/// A K3s binary.
+pub struct K3s {
+    /// The file's content.
+    pub binary: Bytes,
+    /// Its version, such as `v1.36.5+k3s1`.
+    pub version: String,
+    /// Whether it is a real K3s: then servers have to be able to run containers.
+    pub real: bool,
+}
+
+/// The binary of this test run; the stand-in is built beside the program under test, of which the path is given.
+pub fn get(xgenctl: &Path) -> &'static K3s {
+    static K3S: OnceLock<K3s> = OnceLock::new();
+    K3S.get_or_init(|| match std::env::var_os(REAL_K3S).filter(|path| !path.is_empty()) {
+        Some(path) => real(Path::new(&path)),
+        None => stand_in(xgenctl),
+    })
+}
+
+fn real(path: &Path) -> K3s {
+    let output = Command::new(path).arg("--version").output().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.lines().next().and_then(|line| line.split_whitespace().nth(2));
+    let version = version.unwrap_or_else(|| panic!("{} --version printed: {text}", path.display())).to_owned();
+    K3s { binary: read(path).into(), version, real: true }
+}
+
+fn stand_in(xgenctl: &Path) -> K3s {
+    let profile = xgenctl.parent().expect("the folder of the built program");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", "k3s-standin", "--target-dir"]);
+    build.arg(profile.parent().expect("the target folder"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let built = build.output().expect("cargo");
+    assert!(built.status.success(), "{build:?}\n{}", String::from_utf8_lossy(&built.stderr));
+
+    // Most of the file is what only a debugger reads, and it is copied to many servers.
+    let example = profile.join("examples/k3s-standin");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stripped: PathBuf = folder.path().join("k3s");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&example).status();
+    let mut binary = read(if strip.is_ok_and(|status| status.success()) { &stripped } else { &example });
+    // It tells its version from its last line.
+    binary.extend_from_slice(format!("\nk3s-standin {STAND_IN_VERSION}\n").as_bytes());
+    K3s { binary: binary.into(), version: STAND_IN_VERSION.to_owned(), real: false }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}

@@ -1,5 +1,13 @@
 //! Files that come from elsewhere: downloaded once, checked, cached on the operator's machine.
 
+mod error;
+mod http;
+mod k3s;
+mod store;
+
+#[cfg(test)]
+mod testserver;
+
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -7,7 +15,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use error::FetchError;
+pub use http::{HttpDownload, Limits};
+pub use k3s::{K3sArch, UnsupportedArch};
+pub use store::Store;
 
 /// A file of an upstream release and where its checksum stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +36,24 @@ pub struct Artifact {
     pub checksums: String,
 }
 
+impl Artifact {
+    /// Where the file itself is.
+    pub fn url(&self) -> String {
+        self.url_of(&self.asset)
+    }
+
+    /// Where the list of checksums is.
+    pub fn checksums_url(&self) -> String {
+        self.url_of(&self.checksums)
+    }
+
+    fn url_of(&self, file: &str) -> String {
+        // A plus sign stands for a space in what some mirrors make of an address.
+        let version = self.version.replace('+', "%2B");
+        format!("{}/{version}/{file}", self.base_url.trim_end_matches('/'))
+    }
+}
+
 /// A verified artifact in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
@@ -37,68 +67,9 @@ pub struct Fetched {
     pub downloaded: bool,
 }
 
-/// What can go wrong when an artifact is fetched.
-#[derive(Debug, Clone, Error)]
-pub enum FetchError {
-    /// No connection, or it broke. Worth another try.
-    #[error("{url}: {reason}")]
-    Connection {
-        /// The address.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
-    /// The server answered with another status than 200 or 206. 5xx and 429 are worth another try.
-    #[error("{url}: HTTP {status}")]
-    Status {
-        /// The address.
-        url: String,
-        /// The status code.
-        status: u16,
-    },
-    /// Fewer bytes came than were announced. Worth another try.
-    #[error("{url}: the download broke off after {got} of {expected} bytes")]
-    Truncated {
-        /// The address.
-        url: String,
-        /// Bytes that came.
-        got: u64,
-        /// Bytes that were announced.
-        expected: u64,
-    },
-    /// The content is not what the release's checksum list says.
-    #[error("{url}: sha256 is {got}, but {list} says {expected}")]
-    Digest {
-        /// The address.
-        url: String,
-        /// The list.
-        list: String,
-        /// What it should be.
-        expected: String,
-        /// What it is.
-        got: String,
-    },
-    /// The checksum list has no line for the asset, or is no such list.
-    #[error("{url}: no sha256 for {asset} in it")]
-    NoChecksum {
-        /// The list's address.
-        url: String,
-        /// The asset.
-        asset: String,
-    },
-    /// The cache cannot be written.
-    #[error("{path}: {reason}")]
-    Cache {
-        /// The file or folder.
-        path: String,
-        /// What happened.
-        reason: String,
-    },
-}
-
-/// The body of an answer, and how long it says it is.
+/// The body of an answer, from the asked offset on, and how long it says it is.
 pub struct Body {
-    /// `Content-Length`, if given.
+    /// Bytes that will come, if the server says so (`Content-Length`).
     pub length: Option<u64>,
     /// The bytes.
     pub stream: Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>,
@@ -107,22 +78,8 @@ pub struct Body {
 /// Where bytes come from: HTTP, or a rehearsal's simulated mirror.
 #[async_trait]
 pub trait Download: Send + Sync {
-    /// Opens `url` from byte `offset` on.
+    /// Opens `url` from byte `offset` on, whether the server can do so or not.
+    ///
+    /// An offset behind the end is [`FetchError::Status`] 416.
     async fn get(&self, url: &str, offset: u64) -> Result<Body, FetchError>;
-}
-
-/// The cache of verified artifacts on the operator's machine.
-pub struct Store {}
-impl Store {
-    pub fn new(_cache_dir: impl Into<PathBuf>) -> Self {
-        Self {}
-    }
-    pub async fn fetch(
-        &self,
-        _artifact: &Artifact,
-        _download: &dyn Download,
-        _progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
-    ) -> Result<Fetched, FetchError> {
-        todo!()
-    }
 }

@@ -1,6 +1,7 @@
 //! The Kubernetes API, through a tunnel that the server's transport opens: no port of it need be reachable from here.
 
 pub mod connect;
+pub mod kubeconfig;
 pub mod nodes;
 
 use thiserror::Error;

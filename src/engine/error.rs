@@ -15,6 +15,9 @@ pub enum StepError {
     /// A server could not be reached or refused something.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// Several servers could not be reached or refused something.
+    #[error("{} hosts cannot be used: {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Hosts(Vec<HostError>),
     /// An artifact could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -61,6 +64,15 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// One error for what went wrong on one or several hosts; `None` where nothing did.
+    pub fn of_hosts(mut errors: Vec<HostError>) -> Option<Self> {
+        match errors.len() {
+            0 => None,
+            1 => errors.pop().map(Self::Host),
+            _ => Some(Self::Hosts(errors)),
+        }
+    }
+
     /// Whether the same step may succeed when it is tried again at once.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -74,15 +86,13 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Host(error) => error.hint(),
+            Self::Hosts(errors) => errors.iter().find_map(HostError::hint),
             Self::Cluster(error) => error.hint.clone(),
-            Self::Fetch(_) => Some(
-                "check the address in `mirrors.k3s` and the proxy of this machine; a closed network needs a mirror it can \
-                 reach"
+            Self::Fetch(error) => error.hint(),
+            Self::TimedOut { .. } => Some(
+                "the lines above are the last ones of its log; once the cause is gone, run the same command again"
                     .into(),
             ),
-            Self::TimedOut { .. } => {
-                Some("the lines above are the last ones of its log; once the cause is gone, run the same command again".into())
-            }
             Self::Refused { hint, .. } => hint.clone(),
             Self::NotConverged { .. } => {
                 Some("something else changes it back, or the server accepts the change without effect".into())

@@ -11,6 +11,7 @@ pub mod module;
 pub mod order;
 pub mod preflight;
 pub mod run;
+pub mod session;
 pub mod status;
 pub mod world;
 
@@ -18,5 +19,6 @@ pub use action::{Action, Content, Disruption, Operation, Plan, Reason, Stage};
 pub use error::StepError;
 pub use event::{Event, EventSink, Outcome};
 pub use module::{AnyModule, Assessment, Intent, Module};
-pub use status::{ModuleStatus, State};
+pub use session::Session;
+pub use status::{ModuleState, ModuleStatus, StatusReport};
 pub use world::{Backend, World};

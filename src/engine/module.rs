@@ -17,6 +17,8 @@ pub struct Intent {
     /// The plan will be carried out right away. Without it (status, dry run) what an earlier module has yet to make is
     /// shown with a placeholder instead of being missed.
     pub act: bool,
+    /// Wait until nodes that somebody joins by hand are there.
+    pub wait_for_manual: bool,
 }
 
 /// One part of the platform.

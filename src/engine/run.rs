@@ -29,6 +29,8 @@ pub struct RunOptions {
     pub jobs: usize,
     /// Preflight checks whose result must not block.
     pub skip_checks: Vec<String>,
+    /// Wait until nodes that somebody joins by hand are there.
+    pub wait_for_manual: bool,
 }
 
 /// How a run ended.
@@ -143,10 +145,14 @@ impl Run<'_> {
         all
     }
 
+    fn intent(&self, force: bool) -> Intent {
+        Intent { force, act: !self.options.dry_run, wait_for_manual: self.options.wait_for_manual }
+    }
+
     /// Observes, plans, carries out, and observes again.
     async fn module(&self, module: &dyn AnyModule) -> ModuleEnd {
         let begin = Instant::now();
-        let intent = Intent { force: self.options.force, act: !self.options.dry_run };
+        let intent = self.intent(self.options.force);
         let (mut tally, result) = match module.assess(&self.world, intent).await {
             Ok(assessment) => self.pursue(module, assessment).await,
             Err(error) => (Tally::default(), Err(Some(error))),
@@ -202,7 +208,7 @@ impl Run<'_> {
             if tally.interrupted {
                 return (tally, Err(Some(StepError::Interrupted)));
             }
-            let mut after = match module.assess(&self.world, Intent { force: false, act: true }).await {
+            let mut after = match module.assess(&self.world, self.intent(false)).await {
                 Ok(after) if after.plan.is_empty() => return (tally, Ok(after.next)),
                 Ok(after) => after,
                 Err(error) => return (tally, Err(Some(error))),
@@ -272,7 +278,7 @@ async fn await_required(
     missing
 }
 
-fn action_info(action: &super::action::Action) -> ActionInfo {
+pub(super) fn action_info(action: &super::action::Action) -> ActionInfo {
     ActionInfo {
         id: action.id.clone(),
         host: action.host.clone(),

@@ -9,8 +9,11 @@ pub mod ssh;
 pub mod transport;
 
 mod connection;
+mod running;
+mod upload;
 
 pub use connection::{Command, FileSpec, Held, Host, Output, Source, Sudo};
 pub use error::HostError;
+pub use local::connect_local;
 pub use seen::{Facts, FileKind, FileSeen, HostSeen, Interest, UnitSeen};
 pub use transport::{Process, Stream, Transport};

@@ -27,7 +27,7 @@ pub struct HostSeen {
     pub files: BTreeMap<String, FileSeen>,
     /// The units asked for; a unit systemd does not know has no entry.
     pub units: BTreeMap<String, UnitSeen>,
-    /// First line of `--version` for each binary asked for that is there.
+    /// First line of `--version` for each binary asked for that is there; empty where it does not start or says nothing.
     pub versions: BTreeMap<String, String>,
 }
 
@@ -52,6 +52,8 @@ pub struct Facts {
     pub machine_id: String,
     /// Whether systemd is process 1.
     pub systemd: bool,
+    /// Whether the probe ran as root.
+    pub root: bool,
     /// Online processors.
     pub cpus: u32,
     /// Total memory in KiB.
@@ -60,9 +62,9 @@ pub struct Facts {
     pub swap_kib: u64,
     /// Free space of the file system that holds (or will hold) /var/lib/rancher, in KiB.
     pub data_free_kib: u64,
-    /// Size of that file system, in KiB.
+    /// Size of that file system, in KiB; 0 where it could not be measured.
     pub data_size_kib: u64,
-    /// Its type: ext4, xfs, overlay …
+    /// Its type: ext4, xfs, overlay … Empty where `df` cannot tell.
     pub data_fs: String,
     /// Free space of the file system of /usr/local/bin, in KiB.
     pub bin_free_kib: u64,
@@ -71,7 +73,7 @@ pub struct Facts {
     /// Controllers that can be used: cpu, cpuset, memory, pids …
     pub cgroup_controllers: Vec<String>,
     /// Kernel modules that are loaded, built in, or can be loaded, of those that were asked for (overlay, br_netfilter,
-    /// nf_conntrack, iptable_nat, vxlan). `None`: cannot be known from here (a container without /lib/modules).
+    /// nf_conntrack, iptable_nat, nf_tables, vxlan). `None`: cannot be known from here (a container without /lib/modules).
     pub kernel_modules: Option<Vec<String>>,
     /// Clock of the host, milliseconds since 1970 in UTC, when the probe ran there.
     pub clock_ms: i64,
@@ -91,7 +93,8 @@ pub struct Facts {
     pub listening: Vec<Listening>,
     /// Host firewalls that are active: ufw, firewalld.
     pub firewalls: Vec<Firewall>,
-    /// Other Kubernetes found: kubelet (kubeadm), rke2, microk8s, k0s …, with the path that gave it away.
+    /// Other Kubernetes found: kubelet (kubeadm), rke2, microk8s, k0s …, with the path that gave it away: `rke2
+    /// (/usr/local/bin/rke2)`.
     pub other_kubernetes: Vec<String>,
     /// SELinux: enforcing, permissive, or empty where there is none.
     pub selinux: String,
@@ -117,7 +120,8 @@ pub struct Listening {
 pub struct Firewall {
     /// ufw or firewalld.
     pub name: String,
-    /// What it allows, in its own words: `6443/tcp`, `10.42.0.0/16`, `zone trusted 10.42.0.0/16` …
+    /// What it allows: `6443/tcp`, `6443/tcp from 10.0.0.0/8`, `10.42.0.0/16` (everything from there), `zone trusted
+    /// 10.42.0.0/16`, `zone trusted interface eth0`, `service ssh`, `default` (everything that nothing denies).
     pub allowed: Vec<String>,
 }
 

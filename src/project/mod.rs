@@ -28,8 +28,6 @@ pub struct Project {
     pub site: String,
     /// `nodes`, never empty: without the section, this machine is the only server. Servers first, file order kept.
     pub nodes: Vec<Node>,
-    /// `--wait-for-manual`: `setup` waits until nodes with `join: manual` were joined.
-    pub wait_for_manual_nodes: bool,
     /// `k3s`.
     pub k3s: K3s,
     /// `proxy`: for downloads of K3s and its containers on the servers.

@@ -4,10 +4,18 @@
 #   unit         empty, or the unit that has to be restarted after this file changed; noted before the rename, so that an
 #                interrupted run cannot forget the restart
 #   offset       empty, or how many bytes of this content are already there from an interrupted upload
+# Ends with 65 where the digest differs; what arrived of a resumable upload then stays for the next try.
 set -eu
+export LC_ALL=C
 path=$1 mode=$2 owner=$3 digest=$4 unit=$5 offset=$6
+run=${XGENCTL_RUN_DIR:-/run/xgenctl}
 dir=$(dirname -- "$path")
 base=$(basename -- "$path")
+if [ -d "$path" ] && [ ! -L "$path" ]; then
+    echo "$path: Is a directory" >&2
+    exit 73
+fi
+umask 022
 [ -d "$dir" ] || mkdir -p -- "$dir"
 umask 077
 if [ -n "$offset" ]; then
@@ -19,7 +27,8 @@ if [ -n "$offset" ]; then
     cat >>"$tmp"
 else
     tmp="$dir/.$base.xgenctl-tmp"
-    trap 'rm -f -- "$tmp"' EXIT HUP INT TERM
+    trap 'rm -f -- "$tmp"' EXIT
+    trap 'exit 1' HUP INT TERM
     rm -f -- "$tmp"
     cat >"$tmp"
 fi
@@ -31,9 +40,9 @@ fi
 chmod -- "$mode" "$tmp"
 [ -z "$owner" ] || chown -- "$owner" "$tmp"
 if [ -n "$unit" ]; then
-    mkdir -p /run/xgenctl
-    : >"/run/xgenctl/restart-$unit"
+    mkdir -p -- "$run"
+    : >"$run/restart-$unit"
 fi
 sync -- "$tmp" 2>/dev/null || sync
-mv -f -- "$tmp" "$path"
+mv -fT -- "$tmp" "$path"
 trap - EXIT

@@ -1,1 +1,3 @@
 //! Servers reached over SSH.
+pub mod config;
+pub mod known_hosts;

@@ -97,7 +97,7 @@ impl Module for Agents {
             }
         }
         for node in project.nodes.iter().filter(|n| matches!(n.access, Access::Manual)) {
-            stage.lanes.extend(manual(project, node, seen, &mut plan));
+            stage.lanes.extend(manual(project, node, seen, intent, &mut plan));
         }
         if !stage.lanes.is_empty() {
             plan.stages.push(stage);
@@ -111,7 +111,7 @@ impl Module for Agents {
 }
 
 /// A node that somebody joins by hand: labels and taints if it is there, else how to join it.
-fn manual(project: &Project, node: &Node, seen: &AgentsSeen, plan: &mut Plan) -> Option<Vec<Action>> {
+fn manual(project: &Project, node: &Node, seen: &AgentsSeen, intent: Intent, plan: &mut Plan) -> Option<Vec<Action>> {
     let name = node.display_name();
     let action = |what: &str, summary: String, operation: Operation| Action {
         id: format!("{name}/{what}"),
@@ -124,7 +124,7 @@ fn manual(project: &Project, node: &Node, seen: &AgentsSeen, plan: &mut Plan) ->
     };
     let Some(registered) = seen.nodes.get(name) else {
         let command = join_command(project, node, seen);
-        if project.wait_for_manual_nodes {
+        if intent.wait_for_manual {
             let operation = Operation::WaitNodeReady { node: name.into(), timeout_secs: MANUAL_TIMEOUT_SECS };
             let mut wait = action("ready", format!("wait until somebody joined {name}: {command}"), operation);
             wait.reason = Reason::Missing;

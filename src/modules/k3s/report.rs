@@ -8,7 +8,7 @@ use super::config::node_name;
 use super::layout::unit_of;
 use super::node::installed_version;
 use crate::cluster::NodesSeen;
-use crate::engine::{ModuleStatus, Plan, State};
+use crate::engine::{ModuleState, ModuleStatus, Plan};
 use crate::host::HostSeen;
 use crate::project::{Access, Node, Project, Role};
 
@@ -84,31 +84,27 @@ pub fn status(
     }
     let acts = plan.actions().any(|a| !a.is_wait());
     let state = if !rows.is_empty() && absent == rows.len() {
-        State::Absent
+        ModuleState::Absent
     } else if unhealthy > 0 {
-        State::Unhealthy
+        ModuleState::Unhealthy
     } else if absent > 0 || acts || outdated > 0 || !plan.refusals.is_empty() {
-        State::Drifted
+        ModuleState::Drifted
     } else {
-        State::Converged
+        ModuleState::Converged
     };
     versions.sort();
     versions.dedup();
     let differs: Vec<&str> = plan.actions().map(|a| a.summary.as_str()).collect();
-    let mut details = json!({ "nodes": rows });
+    let mut status = ModuleStatus::new(module, state).detail("nodes", rows);
+    status.version = (!versions.is_empty()).then(|| versions.join(", "));
+    status.wanted = Some(wanted);
     if !differs.is_empty() {
-        details["differs"] = json!(differs);
+        status = status.detail("differs", json!(differs));
     }
     for (key, lines) in [("notices", &plan.notices), ("problems", &plan.refusals)] {
         if !lines.is_empty() {
-            details[key] = json!(lines);
+            status = status.detail(key, json!(lines));
         }
     }
-    ModuleStatus {
-        module: module.to_owned(),
-        state,
-        version: (!versions.is_empty()).then(|| versions.join(", ")),
-        wanted: Some(wanted),
-        details,
-    }
+    status
 }

@@ -6,6 +6,7 @@
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod contract;
 mod fresh;
 
 /// The program under test.

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use super::server::Server;
+
 /// The variable that names a real K3s binary.
 const REAL_K3S: &str = "XGENCTL_E2E_K3S";
 
@@ -22,6 +24,58 @@ pub struct K3s {
     pub version: String,
     /// Whether it is a real K3s: then servers have to be able to run containers.
     pub real: bool,
+}
+
+/// A container may not make itself harder to kill than its host allows, so neither may what runs in it. Otherwise the
+/// template that K3s 1.21 brings, with the network plugins of Debian in place of flannel's.
+const CONTAINERD: &str = r#"[plugins.opt]
+  path = "{{ .NodeConfig.Containerd.Opt }}"
+[plugins.cri]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "10010"
+  enable_selinux = {{ .NodeConfig.SELinux }}
+  restrict_oom_score_adj = true
+{{- if .NodeConfig.AgentConfig.PauseImage }}
+  sandbox_image = "{{ .NodeConfig.AgentConfig.PauseImage }}"
+{{end}}
+{{- if .NodeConfig.AgentConfig.Snapshotter }}
+[plugins.cri.containerd]
+  disable_snapshot_annotations = true
+  snapshotter = "{{ .NodeConfig.AgentConfig.Snapshotter }}"
+{{end}}
+[plugins.cri.cni]
+  bin_dir = "/usr/lib/cni"
+  conf_dir = "/etc/cni/net.d"
+[plugins.cri.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+"#;
+
+/// A bridge per node: flannel needs a kernel module that a container cannot load.
+const NETWORK: &str = r#"{"cniVersion": "0.3.1", "name": "lab", "plugins": [
+ {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.42.NODE.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+ {"type": "portmap", "capabilities": {"portMappings": true}}]}
+"#;
+
+impl K3s {
+    /// The packages that servers need for this K3s, beside others.
+    pub fn packages(&self, others: &[&'static str]) -> Vec<&'static str> {
+        let mut packages = others.to_vec();
+        if self.real {
+            packages.push("containernetworking-plugins");
+        }
+        packages
+    }
+
+    /// Lays out what a real K3s needs to run in a container; `index` tells servers apart.
+    pub fn prepare(&self, server: &Server, index: usize) {
+        if self.real {
+            let config = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl";
+            server.write(config, CONTAINERD.as_bytes());
+            let network = NETWORK.replace("NODE", &index.to_string());
+            server.write("/etc/cni/net.d/10-lab.conflist", network.as_bytes());
+        }
+    }
 }
 
 /// The binary of this test run; the stand-in is built beside the program under test, of which the path is given.

@@ -45,11 +45,12 @@ impl Lab {
         let network = Network::new();
         let address = if mirror_for == MirrorFor::Operator { "127.0.0.1" } else { &network.gateway };
         let mirror = Mirror::new(address, &k3s.version, k3s.binary.clone());
-        let options = Options { packages, runs_containers: k3s.real };
+        let options = Options { packages: k3s.packages(packages), runs_containers: k3s.real };
         let servers = names.iter().map(|name| Server::start(&network, name, &options)).collect();
         let lab = Self { servers, operator, mirror, k3s, network };
-        for server in &lab.servers {
+        for (index, server) in lab.servers.iter().enumerate() {
             server.wait_until_up(&lab.operator.public_key);
+            k3s.prepare(server, index);
         }
         lab.operator.know(&lab.servers);
         lab
@@ -60,11 +61,21 @@ impl Lab {
         self.servers.iter().find(|server| server.name == name).unwrap_or_else(|| panic!("no server {name}"))
     }
 
+    /// K3s configuration for servers that are containers: without what needs images or the kernel's help.
+    pub fn k3s_config(&self) -> &'static str {
+        if self.k3s.real {
+            "{ flannel-backend: none, disable: [coredns, servicelb, traefik, local-storage, metrics-server] }"
+        } else {
+            "{}"
+        }
+    }
+
     /// project.yaml without nodes.
     pub fn project_head(&self) -> String {
         format!(
-            "project: {{ name: lab }}\nk3s:\n  version: {}\nmirrors:\n  k3s: {}\n",
+            "project: {{ name: lab }}\nk3s:\n  version: {}\n  config: {}\nmirrors:\n  k3s: {}\n",
             self.k3s.version,
+            self.k3s_config(),
             self.mirror.url()
         )
     }

@@ -6,8 +6,11 @@
 //! * [`operator`]: the machine xgenctl runs on: a home folder of its own, keys, known_hosts.
 //! * [`mirror`]: an HTTP server in the layout of the upstream releases, with faults on demand.
 //! * [`k3s`]: the K3s binary that the mirror serves: a real one, or the stand-in.
+//! * [`upstream`]: K3s installed as upstream's script does it.
+//! * [`api`]: the cluster's API, asked directly.
 //! * [`lab`]: all of it together, as most tests want it.
 
+pub mod api;
 pub mod docker;
 pub mod image;
 pub mod k3s;
@@ -15,6 +18,7 @@ pub mod lab;
 pub mod mirror;
 pub mod operator;
 pub mod server;
+pub mod upstream;
 
 /// The variable that lets tests use root, Docker and sshd.
 pub const REAL: &str = "XGENCTL_REAL";

@@ -44,7 +44,7 @@ pub struct Server {
 #[derive(Default)]
 pub struct Options {
     /// More packages than a fresh server has.
-    pub packages: &'static [&'static str],
+    pub packages: Vec<&'static str>,
     /// What containers need, beyond systemd, for a kubelet and a container runtime inside.
     pub runs_containers: bool,
 }
@@ -52,7 +52,7 @@ pub struct Options {
 impl Server {
     /// Starts a server and returns at once; [`Server::wait_until_up`] waits.
     pub fn start(network: &Network, name: &str, options: &Options) -> Self {
-        let image = super::image::ensure(options.packages);
+        let image = super::image::ensure(&options.packages);
         let container = docker::unique_name(name);
         let mut args: Vec<String> = ["run", "--detach", "--stop-signal=SIGRTMIN+3", "--cgroupns=private"]
             .into_iter()

@@ -6,8 +6,14 @@
 #[path = "../support/servers/mod.rs"]
 mod servers;
 
+mod adoption;
+mod cluster;
 mod contract;
+mod control_plane;
+mod downloads;
 mod fresh;
+mod interruption;
+mod local;
 
 /// The program under test.
 const XGENCTL: &str = env!("CARGO_BIN_EXE_xgenctl");

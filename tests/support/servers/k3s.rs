@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -101,21 +101,33 @@ fn stand_in(xgenctl: &Path) -> K3s {
     let mut build = Command::new(cargo);
     build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", "k3s-standin", "--target-dir"]);
     build.arg(profile.parent().expect("the target folder"));
+    // What cargo tells this test about its package would have build scripts of dependencies run again, here and there.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|told| name.to_string_lossy().starts_with(told))
+        {
+            build.env_remove(name);
+        }
+    }
     if profile.ends_with("release") {
         build.arg("--release");
     }
     let built = build.output().expect("cargo");
     assert!(built.status.success(), "{build:?}\n{}", String::from_utf8_lossy(&built.stderr));
 
-    // Most of the file is what only a debugger reads, and it is copied to many servers.
-    let example = profile.join("examples/k3s-standin");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let stripped: PathBuf = folder.path().join("k3s");
-    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&example).status();
-    let mut binary = read(if strip.is_ok_and(|status| status.success()) { &stripped } else { &example });
+    let mut binary = stripped(&profile.join("examples/k3s-standin"));
     // It tells its version from its last line.
     binary.extend_from_slice(format!("\nk3s-standin {STAND_IN_VERSION}\n").as_bytes());
     K3s { binary: binary.into(), version: STAND_IN_VERSION.to_owned(), real: false }
+}
+
+/// A program as it is copied to servers: without what only a debugger reads, which is most of it.
+pub fn stripped(program: &Path) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stripped = folder.path().join("program");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(program).status();
+    read(if strip.is_ok_and(|status| status.success()) { &stripped } else { program })
 }
 
 fn read(path: &Path) -> Vec<u8> {

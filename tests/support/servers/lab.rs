@@ -1,12 +1,16 @@
 //! Servers, an operator and a mirror, ready for `xgenctl setup all`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::k3s::{self, K3s};
 use super::mirror::Mirror;
-use super::operator::Operator;
+use super::operator::{Operator, Run};
 use super::server::{Network, Options, Server};
+
+/// What containers on a machine with the first version of control groups cannot offer.
+const SKIPPED_CHECKS: &[&str] = &["--skip-check", "cgroup-v2"];
 
 /// Fresh servers in a network, and the operator who knows them.
 pub struct Lab {
@@ -88,6 +92,22 @@ impl Lab {
             let _ = writeln!(text, "  - {}", self.node(server, role, "{ user: root, key: ~/.ssh/id_ed25519 }"));
         }
         text
+    }
+
+    /// Arguments of xgenctl, with the checks left out that these servers cannot pass.
+    pub fn args<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        [args, SKIPPED_CHECKS].concat()
+    }
+
+    /// Runs xgenctl on the operator's machine.
+    pub fn xgenctl(&self, args: &[&str]) -> Run {
+        self.operator.run(self.args(args))
+    }
+
+    /// Process ids of all K3s units, by server.
+    pub fn main_pids(&self) -> BTreeMap<String, u32> {
+        let pid = |server: &Server| ["k3s.service", "k3s-agent.service"].iter().map(|unit| server.main_pid(unit)).sum();
+        self.servers.iter().map(|server| (server.name.clone(), pid(server))).collect()
     }
 
     /// One entry of `nodes:`.

@@ -88,7 +88,7 @@ impl Mirror {
         self.state.lock().expect("the state").fault = fault;
     }
 
-    /// The paths that were asked for since the last call.
+    /// What was asked for since the last call: method and path.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().expect("the state").requests)
     }
@@ -99,7 +99,7 @@ type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 fn answer(request: &Request<Incoming>, state: &Mutex<State>) -> Answer {
     let path = request.uri().path().replace("%2B", "+").replace("%2b", "+");
     let mut state = state.lock().expect("the state");
-    state.requests.push(path.clone());
+    state.requests.push(format!("{} {path}", request.method()));
     let Some(content) = state.files.get(&path) else { return plain(StatusCode::NOT_FOUND, "Not Found") };
     let is_list = path.ends_with(".txt");
     match state.fault.filter(|_| !is_list) {

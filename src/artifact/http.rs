@@ -58,11 +58,20 @@ impl HttpDownload {
     /// # Errors
     /// As [`HttpDownload::new`].
     pub fn with_limits(limits: Limits) -> Result<Self, FetchError> {
+        Self::build(limits, |builder| builder)
+    }
+
+    /// A client that asks no proxy, whatever the environment of the test says.
+    #[cfg(test)]
+    pub(super) fn direct(limits: Limits) -> Self {
+        Self::build(limits, reqwest::ClientBuilder::no_proxy).unwrap()
+    }
+
+    fn build(limits: Limits, change: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Result<Self, FetchError> {
         install_provider();
         let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("xgenctl/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(limits.connect)
+            let agent = concat!("xgenctl/", env!("CARGO_PKG_VERSION"));
+            change(reqwest::Client::builder().user_agent(agent).connect_timeout(limits.connect))
         };
         match builder().build() {
             Ok(client) => Ok(Self { client, limits, has_roots: true }),

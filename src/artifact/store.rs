@@ -14,7 +14,6 @@ use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Artifact, Body, Download, FetchError, Fetched, http::without_credentials};
-use crate::engine::action::hex;
 
 /// How often a request is made before its error is final.
 const TRIES: u32 = 3;
@@ -33,12 +32,13 @@ type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    first_pause: Duration,
 }
 
 impl Store {
     /// A store in xgenctl's cache folder; it and what it needs in it are made when something is fetched.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        Self { root: cache_dir.into() }
+        Self { root: cache_dir.into(), first_pause: FIRST_PAUSE }
     }
 
     /// xgenctl's cache folder: `$XDG_CACHE_HOME/xgenctl`, by default `~/.cache/xgenctl`.
@@ -74,7 +74,7 @@ impl Store {
                 return Err(cache_error(&path, format!("`{part}` cannot be the name of a file or folder")));
             }
         }
-        let slot = Slot::new(self.path_of(artifact), artifact);
+        let slot = Slot::new(self.path_of(artifact), artifact, self.first_pause);
         if let Some(found) = slot.cached().await? {
             return Ok(found);
         }
@@ -101,18 +101,27 @@ struct Slot<'a> {
     part: PathBuf,
     /// The release's own list: a person who fills the cache by hand may put it there as it is.
     list: PathBuf,
+    first_pause: Duration,
+}
+
+/// What an asset has to be.
+struct Expected {
+    sha256: String,
+    /// The address or the file that says so.
+    list: String,
 }
 
 impl<'a> Slot<'a> {
-    fn new(asset: PathBuf, artifact: &'a Artifact) -> Self {
+    fn new(asset: PathBuf, artifact: &'a Artifact, first_pause: Duration) -> Self {
         let beside = |suffix| asset.with_file_name(format!("{}{suffix}", artifact.asset));
         let (digest, part) = (beside(".sha256"), beside(".part"));
-        Self { artifact, digest, part, list: asset.with_file_name(&artifact.checksums), asset }
+        let list = asset.with_file_name(&artifact.checksums);
+        Self { artifact, asset, digest, part, list, first_pause }
     }
 
     /// The asset, if it is in the cache and is what its checksum says.
     async fn cached(&self) -> Result<Option<Fetched>, FetchError> {
-        let Some(expected) = self.known_digest() else { return Ok(None) };
+        let Some(Expected { sha256: expected, .. }) = self.known_digest() else { return Ok(None) };
         match digest_of(&self.asset).await {
             Ok((sha256, size)) if sha256 == expected => {
                 Ok(Some(Fetched { path: self.asset.clone(), sha256, size, downloaded: false }))
@@ -124,26 +133,43 @@ impl<'a> Slot<'a> {
     }
 
     /// The digest that an earlier run or a person left in the cache.
-    fn known_digest(&self) -> Option<String> {
-        [&self.digest, &self.list]
-            .into_iter()
-            .filter_map(|file| fs::read_to_string(file).ok())
-            .find_map(|text| checksum(&text, &self.artifact.asset))
+    fn known_digest(&self) -> Option<Expected> {
+        [&self.digest, &self.list].into_iter().find_map(|file| {
+            let sha256 = checksum(&fs::read_to_string(file).ok()?, &self.artifact.asset)?;
+            Some(Expected { sha256, list: file.display().to_string() })
+        })
     }
 
     /// The digest, from the cache or from the release's list.
-    async fn expected(&self, download: &dyn Download) -> Result<String, FetchError> {
+    async fn expected(&self, download: &dyn Download) -> Result<Expected, FetchError> {
         if let Some(known) = self.known_digest() {
             return Ok(known);
         }
         let url = self.artifact.checksums_url();
-        let text = with_retries(async || read_list(download, &url).await).await?;
-        let asset = &self.artifact.asset;
-        let none = || FetchError::NoChecksum { url: without_credentials(&url), asset: asset.clone() };
-        let expected = checksum(&text, asset).ok_or_else(none)?;
+        let text = self.read_list(download, &url).await?;
+        let (list, asset) = (without_credentials(&url), &self.artifact.asset);
+        let none = || FetchError::NoChecksum { url: list.clone(), asset: asset.clone() };
+        let sha256 = checksum(&text, asset).ok_or_else(none)?;
         // The file is written under the part's lock, and a torn one is no checksum and is fetched again.
-        fs::write(&self.digest, format!("{expected}  {asset}\n")).map_err(|e| io_error(&self.digest, &e))?;
-        Ok(expected)
+        fs::write(&self.digest, format!("{sha256}  {asset}\n")).map_err(|e| io_error(&self.digest, &e))?;
+        Ok(Expected { sha256, list })
+    }
+
+    /// The release's list; what may pass by itself is tried again.
+    async fn read_list(&self, download: &dyn Download, url: &str) -> Result<String, FetchError> {
+        let mut tries = 1;
+        loop {
+            match read_list(download, url).await {
+                Err(error) if error.is_transient() && tries < TRIES => self.pause(tries).await,
+                result => return result,
+            }
+            tries += 1;
+        }
+    }
+
+    /// Waits after the given try, each time twice as long.
+    async fn pause(&self, tries: u32) {
+        tokio::time::sleep(self.first_pause * 2u32.pow(tries - 1)).await;
     }
 
     async fn download(
@@ -152,12 +178,12 @@ impl<'a> Slot<'a> {
         download: &dyn Download,
         progress: Progress<'_>,
     ) -> Result<Fetched, FetchError> {
-        let expected = self.expected(download).await?;
+        let Expected { sha256: expected, list } = self.expected(download).await?;
         let url = self.artifact.url();
         let mut resumed = part.length()?;
         // What an earlier run left may be complete already.
         if resumed > 0 && digest_of(&self.part).await.map_err(|e| part.error(&e))?.0 == expected {
-            return self.publish(part, expected, resumed);
+            return self.publish(part, expected, resumed).await;
         }
         loop {
             let mut tries = 0;
@@ -170,13 +196,13 @@ impl<'a> Slot<'a> {
                         part.empty()?;
                         resumed = 0;
                     }
-                    Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
+                    Err(error) if error.is_transient() && tries < TRIES => self.pause(tries).await,
                     Err(error) => return Err(error),
                 }
             }
             let (got, size) = digest_of(&self.part).await.map_err(|e| part.error(&e))?;
             if got == expected {
-                return self.publish(part, expected, size);
+                return self.publish(part, expected, size).await;
             }
             part.empty()?;
             if resumed > 0 {
@@ -186,14 +212,14 @@ impl<'a> Slot<'a> {
             }
             // The list is asked for again the next time, in case it is the list that is wrong.
             let _ = fs::remove_file(&self.digest);
-            let list = without_credentials(&self.artifact.checksums_url());
             return Err(FetchError::Digest { url: without_credentials(&url), list, expected, got });
         }
     }
 
     /// Gives a complete part its final name.
-    fn publish(&self, part: &Part, sha256: String, size: u64) -> Result<Fetched, FetchError> {
-        part.file.sync_all().map_err(|e| part.error(&e))?;
+    async fn publish(&self, part: &Part, sha256: String, size: u64) -> Result<Fetched, FetchError> {
+        let file = part.file.try_clone().map_err(|e| part.error(&e))?;
+        blocking(move || file.sync_all()).await.map_err(|e| part.error(&e))?;
         fs::rename(&self.part, &self.asset).map_err(|e| io_error(&self.asset, &e))?;
         Ok(Fetched { path: self.asset.clone(), sha256, size, downloaded: true })
     }
@@ -326,23 +352,6 @@ fn checksum(list: &str, asset: &str) -> Option<String> {
     })
 }
 
-/// Makes a request again while its error may pass.
-async fn with_retries<T>(mut request: impl AsyncFnMut() -> Result<T, FetchError>) -> Result<T, FetchError> {
-    let mut tries = 1;
-    loop {
-        match request().await {
-            Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
-            result => return result,
-        }
-        tries += 1;
-    }
-}
-
-/// Waits after the given try.
-async fn pause(tries: u32) {
-    tokio::time::sleep(FIRST_PAUSE * 2u32.pow(tries - 1)).await;
-}
-
 /// SHA-256 in hexadecimal and the size of a file.
 async fn digest_of(path: &Path) -> io::Result<(String, u64)> {
     let path = path.to_owned();
@@ -353,7 +362,7 @@ async fn digest_of(path: &Path) -> io::Result<(String, u64)> {
         let mut size = 0;
         loop {
             let got = match file.read(&mut buffer) {
-                Ok(0) => return Ok((hex(&hasher.finalize()), size)),
+                Ok(0) => return Ok((format!("{:x}", hasher.finalize()), size)),
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -362,7 +371,12 @@ async fn digest_of(path: &Path) -> io::Result<(String, u64)> {
             size += got as u64;
         }
     };
-    tokio::task::spawn_blocking(hash).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    blocking(hash).await
+}
+
+/// Runs what takes its time on the disk without holding up the rest.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn io_error(path: &Path, error: &io::Error) -> FetchError {

@@ -12,11 +12,11 @@ pub const NAME: &str = "preflight";
 /// Something that looks at all hosts before anything is touched.
 #[async_trait]
 pub trait Preflight: Send + Sync {
-    /// Runs every check. `skip` names checks whose result must not block.
+    /// Runs every check.
     ///
     /// # Errors
     /// Where a host cannot be seen.
-    async fn check(&self, world: &World, skip: &[String]) -> Result<Vec<CheckResult>, StepError>;
+    async fn check(&self, world: &World) -> Result<Vec<CheckResult>, StepError>;
 }
 
 /// Whether a run may go on with these results.

@@ -27,8 +27,6 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// How many modules may run at once; 1: strictly one after another, in order.
     pub jobs: usize,
-    /// Preflight checks whose result must not block.
-    pub skip_checks: Vec<String>,
     /// Wait until nodes that somebody joins by hand are there.
     pub wait_for_manual: bool,
 }
@@ -103,7 +101,7 @@ impl Run<'_> {
 
     async fn gate(&self) -> Outcome {
         let begin = Instant::now();
-        let result = self.preflight.check(&self.world, &self.options.skip_checks).await;
+        let result = self.preflight.check(&self.world).await;
         let (outcome, failure, checks) = match result {
             Ok(checks) if preflight::blocks(&checks) => (Outcome::Blocked, None, checks),
             Ok(checks) => (Outcome::Unchanged, None, checks),

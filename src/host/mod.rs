@@ -16,4 +16,5 @@ pub use connection::{Command, FileSpec, Held, Host, Output, Source, Sudo};
 pub use error::HostError;
 pub use local::connect_local;
 pub use seen::{Facts, FileKind, FileSeen, HostSeen, Interest, UnitSeen};
+pub use ssh::{SshOptions, connect_ssh};
 pub use transport::{Process, Stream, Transport};

@@ -333,3 +333,7 @@ fn render_facts(lines: &mut Lines, seen: &HostSeen) {
 #[cfg(test)]
 #[path = "probe_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "probe_script_tests.rs"]
+mod script_tests;

@@ -121,7 +121,8 @@ pub struct Firewall {
     /// ufw or firewalld.
     pub name: String,
     /// What it allows: `6443/tcp`, `6443/tcp from 10.0.0.0/8`, `10.42.0.0/16` (everything from there), `zone trusted
-    /// 10.42.0.0/16`, `zone trusted interface eth0`, `service ssh`, `default` (everything that nothing denies).
+    /// 10.42.0.0/16`, `zone trusted interface eth0`, `service ssh`, `rule …` (a rich rule),
+    /// `default` (everything that nothing denies).
     pub allowed: Vec<String>,
 }
 

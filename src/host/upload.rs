@@ -147,6 +147,8 @@ fn refusal(said: &str, code: i32) -> String {
         ("Read-only file system", "the file system is read-only"),
         ("Is a directory", "a folder is in the way"),
         ("Not a directory", "a part of the path is not a folder"),
+        // What mkdir says where a file is in the way.
+        ("File exists", "a part of the path is not a folder"),
         ("invalid user", "the owner does not exist there"),
         ("invalid group", "the group does not exist there"),
         ("what arrived has sha256", "the digest differs"),

@@ -541,18 +541,23 @@ firewall_cmd() {
     [ "$firewalld" = active ] || return 0
     line firewall firewalld
     has firewall-cmd && shown=$(limited 10 firewall-cmd --list-all-zones 2>/dev/null) || return 0
+    # Whatever belongs to no other zone is in the default one, which is listed as active only where it has an interface.
+    default=public
+    while IFS= read -r text || [ -n "$text" ]; do
+        case $text in DefaultZone=?*) default=${text#*=} ;; esac
+    done 2>/dev/null </etc/firewalld/firewalld.conf || :
     zone='' target=''
     while [ -n "$shown" ]; do
         one=${shown%%"$nl"*}
         shown=${shown#"$one"}
         shown=${shown#"$nl"}
-        value=${one#*: }
         case $one in
-        ' '* | '') ;;
-        *\(*active*\)*) zone=${one%% *} target='' ;;
+        [" $tab"]* | '') ;;
+        "$default" | *\(*active*\)*) zone=${one%% *} target='' ;;
         *) zone='' ;;
         esac
         [ -n "$zone" ] || continue
+        value=${one#*: }
         case $one in
         *' target: '*) target=$value ;;
         *' sources: '*) if [ "$target" = ACCEPT ]; then
@@ -563,6 +568,7 @@ firewall_cmd() {
         fi ;;
         *' services: '*) for word in $value; do line allow "service $word"; done ;;
         *' ports: '*) for word in $value; do line allow "$word"; done ;;
+        "$tab"rule\ *) line allow "${one#"$tab"}" ;;
         esac
     done
 }

@@ -91,31 +91,6 @@ pub fn for_role(role: Role, config: Map<String, Value>) -> Map<String, Value> {
     config.into_iter().filter(|(key, _)| role == Role::Server || !SERVER_ONLY.contains(&key.as_str())).collect()
 }
 
-/// The name under which a node is (or will be) registered.
-pub fn node_name(node: &Node, seen: &HostSeen) -> String {
-    node.name.clone().unwrap_or_else(|| seen.facts.hostname.to_lowercase())
-}
-
-/// Where other nodes reach a server: `address`, else `host` if that is an IP address, else what its default route uses.
-///
-/// A name in `host` may be an alias that only the operator's SSH configuration knows.
-pub fn join_address(node: &Node, seen: &HostSeen) -> Option<String> {
-    if let Some(address) = &node.address {
-        return Some(address.clone());
-    }
-    if let Access::Ssh(ssh) = &node.access
-        && ssh.host.parse::<IpAddr>().is_ok()
-    {
-        return Some(ssh.host.clone());
-    }
-    seen.facts.default_address.map(|a| a.to_string())
-}
-
-/// The address of a host in a URL: IPv6 in brackets.
-pub fn url_host(address: &str) -> String {
-    if address.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.to_owned() }
-}
-
 /// How a node comes into the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Join {

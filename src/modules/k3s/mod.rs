@@ -6,16 +6,21 @@
 mod adopt;
 mod agents;
 mod config;
+mod inventory;
 mod labels;
 mod layout;
 mod node;
+mod removal;
 mod report;
 mod servers;
+#[cfg(test)]
+mod tests;
 
 pub use agents::Agents;
-pub use config::{join_address, node_name};
+pub use inventory::{NodeRow, inventory};
 pub use layout::{AGENT_UNIT, SERVER_UNIT, unit_of};
-pub use servers::Servers;
+pub use removal::removal;
+pub use servers::{Servers, kubeconfig};
 
 /// How long a server may take until its unit is active, in seconds: it may have to unpack images first.
 const UNIT_TIMEOUT_SECS: u64 = 300;

@@ -7,7 +7,7 @@ use super::layout::{self, BINARY, CONFIG, KILLALL, LINKS};
 use super::{READY_TIMEOUT_SECS, UNIT_TIMEOUT_SECS, adopt, labels};
 use crate::artifact::{Artifact, K3sArch};
 use crate::cluster::NodesSeen;
-use crate::engine::{Action, Content, Disruption, Intent, Operation, Reason, diff};
+use crate::engine::{Action, Content, Disruption, Intent, Operation, Reason, diff, identity};
 use crate::host::{FileKind, HostSeen};
 use crate::project::{Node, Project, Role};
 
@@ -49,7 +49,7 @@ pub struct Input<'a> {
 
 impl Input<'_> {
     fn name(&self) -> String {
-        config::node_name(self.node, self.seen)
+        identity::node_name(self.node, self.seen)
     }
 
     fn text(&self, path: &str) -> Option<String> {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::config::node_name;
 use super::layout::unit_of;
 use super::node::installed_version;
 use crate::cluster::NodesSeen;
+use crate::engine::identity::node_name;
 use crate::engine::{ModuleState, ModuleStatus, Plan};
 use crate::host::HostSeen;
 use crate::project::{Access, Node, Project, Role};

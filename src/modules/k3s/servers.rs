@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::config::{self, Join, join_address, url_host};
+use super::config::{self, Join};
 use super::layout::{self, CONFIG, NODE_TOKEN, SERVER_TOKEN};
 use super::node::{self, Input, NodePlan};
 use super::{adopt, report};
 use crate::cluster::NodesSeen;
+use crate::engine::identity::{node_address, url_host};
+use crate::engine::world::KUBECONFIG;
 use crate::engine::{Intent, Module, ModuleStatus, Plan, Stage, StepError, World};
 use crate::host::{HostSeen, Interest};
 use crate::project::{Access, Node, Project, Role};
@@ -83,7 +85,24 @@ pub fn anchor(hosts: &[(Node, Arc<HostSeen>)]) -> Option<&(Node, Arc<HostSeen>)>
 
 /// The address at which a server's supervisor and API answer.
 pub fn server_url(node: &Node, seen: &HostSeen) -> Option<String> {
-    join_address(node, seen).map(|address| format!("https://{}:6443", url_host(&address)))
+    node_address(node, seen).map(|address| format!("https://{}:6443", url_host(&address)))
+}
+
+/// The kubeconfig of the first server that has one, and the address at which others reach that server.
+///
+/// # Errors
+/// Where no server has one yet, or one cannot be seen.
+pub async fn kubeconfig(world: &World) -> Result<(String, String), StepError> {
+    let missing = || StepError::Refused {
+        message: "no server of the cluster has a kubeconfig yet".into(),
+        hint: Some("run `xgenctl setup k3s` first".into()),
+    };
+    for (node, seen) in see_servers(world).await? {
+        if let Some(text) = text(&seen, KUBECONFIG) {
+            return server_url(&node, &seen).map(|url| (text, url)).ok_or_else(missing);
+        }
+    }
+    Err(missing())
 }
 
 impl Servers {

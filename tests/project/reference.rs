@@ -1,0 +1,122 @@
+//! The JSON Schema, and the page that explains every key of it.
+
+use serde_json::Value;
+use xgenctl::project::schema;
+
+use super::load;
+
+/// Every key of the schema with its path and its schema.
+fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Value)>) {
+    for (key, sub) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        out.push((path.clone(), sub.clone()));
+        keys(sub, &path, out);
+    }
+    for part in schema["anyOf"].as_array().into_iter().flatten() {
+        keys(part, path, out);
+    }
+    if schema["items"].is_object() {
+        keys(&schema["items"], &format!("{path}[]"), out);
+    }
+    if schema["additionalProperties"].is_object() {
+        keys(&schema["additionalProperties"], &format!("{path}.*"), out);
+    }
+}
+
+fn all_keys() -> Vec<(String, Value)> {
+    let mut out = Vec::new();
+    keys(&schema::SCHEMA, "", &mut out);
+    out
+}
+
+#[test]
+fn every_key_is_described_and_every_section_is_closed() {
+    let keys = all_keys();
+    assert!(keys.len() > 55, "{}", keys.len());
+    for (path, schema) in &keys {
+        assert!(schema["description"].as_str().is_some_and(|d| d.len() > 5), "{path} has no description");
+    }
+    fn closed(schema: &Value, path: &str) {
+        if schema["properties"].is_object() {
+            assert_eq!(schema["additionalProperties"], false, "{path} takes unknown keys");
+        }
+        for (key, value) in schema.as_object().into_iter().flatten() {
+            closed(value, &format!("{path}/{key}"));
+        }
+        for (i, value) in schema.as_array().into_iter().flatten().enumerate() {
+            closed(value, &format!("{path}/{i}"));
+        }
+    }
+    closed(&schema::SCHEMA, "");
+}
+
+#[test]
+fn the_schema_has_defaults_patterns_and_choices() {
+    let schema = &*schema::SCHEMA;
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let find = |path: &str| all_keys().into_iter().find(|(p, _)| p == path).unwrap_or_else(|| panic!("{path}")).1;
+    assert_eq!(find("k3s.version")["default"], "v1.36.5+k3s1");
+    assert_eq!(find("ingress.nodePorts.http")["default"], 30080);
+    assert_eq!(find("registry.nodePort")["minimum"], 1);
+    assert_eq!(find("source.targetRevision")["default"], "main");
+    assert!(find("nodes[].ssh.password")["pattern"].as_str().unwrap().contains("secret"));
+    assert_eq!(schema["required"], serde_json::json!(["project"]));
+    assert!(!schema::text().contains("$ref"), "everything is inlined");
+}
+
+#[tokio::test]
+async fn the_command_prints_the_schema() {
+    let mut out = Vec::new();
+    xgenctl::cli::schema::run(Default::default(), &mut out).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), *schema::SCHEMA);
+    assert!(out.ends_with(b"}\n"));
+}
+
+#[test]
+fn the_page_mentions_every_key() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/project-yaml.md")).unwrap();
+    for (path, schema) in all_keys() {
+        let row = format!("| `{path}` |");
+        let line =
+            page.lines().find(|l| l.starts_with(&row)).unwrap_or_else(|| panic!("docs/project-yaml.md lacks {row}"));
+        let default = match &schema["default"] {
+            Value::String(text) if !text.is_empty() => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => continue,
+        };
+        assert!(line.contains(&format!("`{default}`")), "the default `{default}` is not in: {line}");
+    }
+    for line in page.lines().filter(|l| l.starts_with("| `")) {
+        let path = line[3..].split('`').next().unwrap();
+        let known = all_keys().iter().any(|(p, _)| p == path) || path.starts_with("secrets:");
+        assert!(known, "the page explains `{path}`, which is no key");
+    }
+}
+
+#[test]
+fn every_block_of_the_page_loads() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/project-yaml.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        let text =
+            if block.contains("project:") { block.to_owned() } else { format!("project: {{ name: a }}\n{block}") };
+        let result = super::load_with(&text, &[], xgenctl::project::Mode::Rehearsal);
+        assert!(result.is_ok(), "{block}\n{}", result.unwrap_err().render());
+    }
+}
+
+/// Texts that are written without quotes are read as the same text.
+#[test]
+fn plain_text_stays_text() {
+    for text in ["a", "10.0.0.1", "v1.36.5+k3s1", "~/.ssh/id", "/a/b", "ops@h", "1a", "1e5x"] {
+        assert!(schema::is_plain_text(text), "{text}");
+        assert_eq!(load(&format!("project: {{ name: a, description: {text} }}\n")).unwrap().description, text);
+    }
+    for text in [
+        "", "true", "no", "On", "1", "1.5", "1e5", "0x1f", "007", "~", "null", "a b", "a: b", "- a", "#", "a,b", "*a",
+        "a]",
+    ] {
+        assert!(!schema::is_plain_text(text), "{text}");
+    }
+}

@@ -7,8 +7,6 @@ use sha2::{Digest as _, Sha256};
 pub struct Token {
     /// The digest that the server's certificate authority must have.
     digest: Option<String>,
-    /// `server` or `node`.
-    pub user: String,
     /// The secret part.
     pub password: String,
 }
@@ -17,14 +15,14 @@ impl Token {
     /// Takes a token apart.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let Some(rest) = text.strip_prefix("K10") else {
-            return Ok(Self { digest: None, user: "node".to_owned(), password: text.to_owned() });
+            return Ok(Self { digest: None, password: text.to_owned() });
         };
         let (digest, credentials) = rest.split_once("::").context("invalid token format")?;
-        let (user, password) = credentials.split_once(':').context("invalid token format")?;
+        let (_, password) = credentials.split_once(':').context("invalid token format")?;
         if digest.len() != 64 {
             bail!("invalid token CA hash length");
         }
-        Ok(Self { digest: Some(digest.to_owned()), user: user.to_owned(), password: password.to_owned() })
+        Ok(Self { digest: Some(digest.to_owned()), password: password.to_owned() })
     }
 
     /// Compares the digest with an authority's certificate.

@@ -22,8 +22,8 @@ pub struct Lab {
     pub mirror: Mirror,
     /// What it serves.
     pub k3s: &'static K3s,
-    /// The servers' network; the last field, since it can be removed only when nothing is in it any more.
-    pub network: Network,
+    /// The last field, since it can be removed only when no server is in it any more.
+    _network: Network,
 }
 
 /// Where the mirror listens.
@@ -51,7 +51,7 @@ impl Lab {
         let mirror = Mirror::new(address, &k3s.version, k3s.binary.clone());
         let options = Options { packages: k3s.packages(packages), runs_containers: k3s.real };
         let servers = names.iter().map(|name| Server::start(&network, name, &options)).collect();
-        let lab = Self { servers, operator, mirror, k3s, network };
+        let lab = Self { servers, operator, mirror, k3s, _network: network };
         for (index, server) in lab.servers.iter().enumerate() {
             server.wait_until_up(&lab.operator.public_key);
             k3s.prepare(server, index);

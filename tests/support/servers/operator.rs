@@ -98,11 +98,6 @@ impl Running {
         self.end();
     }
 
-    /// Waits for its end and returns its exit code.
-    pub fn wait(mut self) -> i32 {
-        self.0.wait().expect("end of the program").code().expect("an exit code")
-    }
-
     fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -164,12 +164,12 @@ impl Server {
 
     /// Everything that is on the server's disk, one line a path: kind, mode, owner, size or target, digest of content.
     ///
-    /// Left out: what the kernel shows as files, and what every login and every moment changes: journal, login records.
+    /// Left out: what the kernel shows as files, and what every login and every moment changes: journal, records of logins and of sudo.
     pub fn tree(&self) -> BTreeMap<String, String> {
         let pruned = r#"\( -path /proc -o -path /sys -o -path /dev -o -path /run/log -o -path /var/log/journal \
             -o -path /run/systemd -o -path /run/user -o -path /run/utmp -o -path /run/motd.dynamic \
             -o -path /var/log/wtmp -o -path /var/log/lastlog -o -path /var/log/btmp -o -path /run/sudo \
-            -o -path /var/lib/sudo -o -path '/tmp/systemd-private-*' \) -prune"#;
+            -o -path /var/lib/sudo -o -name .sudo_as_admin_successful -o -path '/tmp/systemd-private-*' \) -prune"#;
         let kinds = self.sh(&format!(
             r"find / {pruned} -o -type f -printf '%p\t%y %m %U:%G %s\n' -o -printf '%p\t%y %m %U:%G %l\n'"
         ));

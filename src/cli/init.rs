@@ -42,7 +42,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "FILE")]
     pub git_token_file: Option<PathBuf>,
     /// Folder for project.yaml and secrets.yaml
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long = "out", value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// Replace an existing project.yaml (the old one is kept as .bak; existing secrets are never replaced)
     #[arg(long)]
@@ -76,16 +76,16 @@ pub enum InitError {
     #[error(transparent)]
     Project(#[from] ProjectError),
     /// A file or folder cannot be read or written.
-    #[error("{}: {}", .path.display(), io_reason(.source))]
+    #[error("{}: {}", .path.display(), io_reason(.cause))]
     File {
         /// The file or folder.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The questions were broken off, or the terminal is gone.
     #[error("the questions were not answered: {0}")]
-    Asking(#[source] io::Error),
+    Asking(io::Error),
 }
 
 impl InitError {
@@ -189,7 +189,7 @@ pub fn init(
 
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| InitError::File { path, source }
+        move |cause| InitError::File { path, cause }
     };
     fs::create_dir_all(&folder).map_err(failed(&folder))?;
     let secrets = folder.join(FILE_NAME);
@@ -334,7 +334,7 @@ fn read_token(path: &Path) -> Result<String, InitError> {
     let mut text = String::new();
     fs::File::open(path)
         .and_then(|file| file.take(TOKEN_BYTES).read_to_string(&mut text))
-        .map_err(|source| InitError::File { path: path.to_owned(), source })?;
+        .map_err(|cause| InitError::File { path: path.to_owned(), cause })?;
     match text.trim() {
         "" => Err(InitError::Answer { flag: "--git-token-file", reason: format!("{} is empty", path.display()) }),
         token => Ok(token.to_owned()),

@@ -212,7 +212,7 @@ fn same(a: &Node, b: &Node) -> bool {
     match (&*a.kind, &*b.kind) {
         (Kind::Scalar { text: x, plain: p }, Kind::Scalar { text: y, plain: q }) => x == y && p == q,
         (Kind::List(x), Kind::List(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        (Kind::Map(x), Kind::Map(y)) => {
+        (Kind::Map(x, _), Kind::Map(y, _)) => {
             x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.key == y.key && same(&x.value, &y.value))
         }
         _ => false,

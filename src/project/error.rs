@@ -14,7 +14,7 @@ use crate::secret::MASK;
 pub const EXIT_CODE: u8 = 2;
 
 /// More problems than this are counted, not shown.
-const SHOWN: usize = 20;
+pub const SHOWN: usize = 20;
 /// A source line is cut to about this many characters around the marker.
 const LINE_WIDTH: usize = 120;
 
@@ -58,12 +58,18 @@ pub struct ProjectError {
     pub file: String,
     /// What is wrong, in the order of the file; never empty.
     pub problems: Vec<Problem>,
+    /// How many problems more there are.
+    pub more: usize,
 }
 
 impl ProjectError {
     /// One problem without a place in the file.
     pub fn plain(file: impl Into<String>, message: impl Into<String>, help: impl Into<Option<String>>) -> Self {
-        Self { file: file.into(), problems: vec![Problem { message: message.into(), help: help.into(), place: None }] }
+        Self {
+            file: file.into(),
+            problems: vec![Problem { message: message.into(), help: help.into(), place: None }],
+            more: 0,
+        }
     }
 
     /// A file that cannot be read.
@@ -79,15 +85,15 @@ impl ProjectError {
     /// The whole text, every problem with its line and marker. No colour, no control characters, ends with a newline.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        for problem in self.problems.iter().take(SHOWN) {
+        for problem in &self.problems {
             if !out.is_empty() {
                 out.push('\n');
             }
             out.push_str(&self.render_one(problem));
             out.push('\n');
         }
-        if let Some(more) = self.problems.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-            out.push_str(&format!("\nerror: {}: {more} more problems are not shown\n", self.file));
+        if self.more > 0 {
+            out.push_str(&format!("\nerror: {}: {} more problems are not shown\n", self.file, self.more));
         }
         out
     }
@@ -132,7 +138,7 @@ impl fmt::Display for ProjectError {
             }
             write!(f, ": {}", problem.message)?;
         }
-        match self.problems.len().saturating_sub(1) {
+        match self.problems.len().saturating_sub(1) + self.more {
             0 => Ok(()),
             1 => f.write_str(" (and 1 more problem)"),
             n => write!(f, " (and {n} more problems)"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Map;
 
-use super::error::{Excerpts, ProjectError, is_reference, is_secret_key, password_in};
+use super::error::{Excerpts, ProjectError, SHOWN, is_reference, is_secret_key, password_in};
 use super::model::*;
 use super::raw::RawProject;
 use super::secrets::{FILE_NAME, Mode, SecretsStore, read};
@@ -100,7 +100,8 @@ impl Project {
         let raw: RawProject = serde_json::from_value(value)
             .map_err(|e| ProjectError::plain(file.clone(), format!("cannot be understood: {e}"), None))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut check = Check { folder, text, secrets, mode, faults: Vec::new() };
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        let mut check = Check { folder, line_ends, secrets, mode, faults: Vec::new() };
         let project = project(raw, &tree, &mut check);
         if check.faults.is_empty() { Ok(project) } else { Err(failed(&file, text, Some(hidden), check.faults)) }
     }
@@ -167,7 +168,9 @@ impl Project {
 fn failed(file: &str, text: &str, hidden: Option<Vec<Range<usize>>>, mut faults: Vec<Fault>) -> ProjectError {
     faults.sort_by_key(|f| f.span.start);
     let excerpts = Excerpts::new(text, hidden);
-    ProjectError { file: file.to_owned(), problems: faults.into_iter().map(|f| excerpts.problem(f)).collect() }
+    let more = faults.len().saturating_sub(SHOWN);
+    let problems = faults.into_iter().take(SHOWN).map(|f| excerpts.problem(f)).collect();
+    ProjectError { file: file.to_owned(), problems, more }
 }
 
 /// Finds values under keys that are secrets by their name: they are never shown, and passwords of `ssh` not anywhere.
@@ -179,7 +182,7 @@ fn clear_secrets(tree: &Tree, secret: bool, redactor: &Redactor, hidden: &mut Ve
             }
         }
         Kind::List(items) => items.iter().for_each(|item| clear_secrets(item, secret, redactor, hidden)),
-        Kind::Map(entries) => {
+        Kind::Map(entries, _) => {
             for entry in entries {
                 if matches!(entry.key.as_str(), "password" | "passphrase" | "sudoPassword")
                     && let Kind::Scalar { text, .. } = &*entry.value.kind

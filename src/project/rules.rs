@@ -260,9 +260,17 @@ mod tests {
         ] {
             assert!(bad.parse::<K3sVersion>().unwrap_err().contains(&format!("`{made}`")), "{bad}");
         }
-        for bad in ["latest", "", "v1.36+k3s1", "v1.36.5+rke2r1", "v01.2.3+k3s1", "v1.2.3.4+k3s1", "v1.2.3+k3s"] {
-            assert!(bad.parse::<K3sVersion>().unwrap_err().contains("v1.36.5+k3s1") || bad.contains("rke2"), "{bad}");
+        for bad in ["latest", "", "v1.36+k3s1", "v01.2.3+k3s1", "v1.2.3.4+k3s1", "stable", "v1.x.3+k3s1"] {
+            let help = bad.parse::<K3sVersion>().unwrap_err();
+            assert!(help.contains("such as `v1.36.5+k3s1`"), "{bad}: {help}");
         }
+        for bad in ["v1.36.5+rke2r1", "v1.36.5+k3s", "v1.36.5-beta+k3s1", "v1.36.5+k3s1 "] {
+            assert!(bad.parse::<K3sVersion>().is_err(), "{bad}");
+        }
+        assert_eq!(
+            defaults::K3S_VERSION.parse::<K3sVersion>().map(|v| v.to_string()).as_deref(),
+            Ok(defaults::K3S_VERSION)
+        );
     }
 
     #[test]

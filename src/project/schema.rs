@@ -12,11 +12,41 @@ use super::error::{is_secret_key, shorten};
 use super::raw::RawProject;
 use super::yaml::{Fault, Kind, Node, is_null};
 
+/// Up to this many unknown keys the known one that is nearest is looked for.
+const SUGGESTED: usize = 100;
+
 /// The JSON Schema of project.yaml (draft 2020-12), all definitions inlined.
 pub static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).for_deserialize();
-    settings.into_generator().into_root_schema_for::<RawProject>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<RawProject>().to_value();
+    tidy(&mut schema);
+    schema
 });
+
+/// Makes the schema say what the file looks like, not how Rust holds it: a key that may be left out is not one that may
+/// be `null`, and the defaults of a section are those of its keys.
+fn tidy(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    if let Some(Value::Array(alternatives)) = map.remove("anyOf") {
+        // The only alternative that the types make is `null`.
+        let value = alternatives.into_iter().find(|s| s["type"] != "null").unwrap_or_default();
+        for (key, value) in value.as_object().into_iter().flatten() {
+            map.entry(key.clone()).or_insert(value.clone());
+        }
+    }
+    if let Some(kind) = map.get_mut("type")
+        && let Some(kinds) = kind.as_array()
+    {
+        *kind = kinds.iter().find(|k| *k != "null").cloned().unwrap_or_default();
+    }
+    if map.get("default").is_some_and(|d| d.is_null() || d.is_object()) {
+        map.remove("default");
+    }
+    map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, sub)| tidy(sub));
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(tidy);
+    }
+}
 
 /// The schema as indented JSON with a newline at its end.
 pub fn text() -> String {
@@ -33,23 +63,6 @@ pub fn conform(root: &Node) -> Result<Value, Vec<Fault>> {
     if faults.is_empty() { Ok(value) } else { Err(faults) }
 }
 
-/// The shape a schema asks for, without the `null` that optional keys allow.
-fn kind_of(schema: &Value) -> &str {
-    match &schema["type"] {
-        Value::String(kind) => kind,
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|k| *k != "null").unwrap_or(""),
-        _ => "",
-    }
-}
-
-/// The one alternative that is not `null`.
-fn unwrap_option(schema: &Value) -> &Value {
-    match schema["anyOf"].as_array() {
-        Some(list) => list.iter().find(|s| s["type"] != "null").unwrap_or(schema),
-        None => schema,
-    }
-}
-
 /// The words an enumeration allows; empty where the schema is none.
 fn choices(schema: &Value) -> Vec<&str> {
     let plain = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -58,12 +71,11 @@ fn choices(schema: &Value) -> Vec<&str> {
 }
 
 fn convert(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
-    let schema = unwrap_option(schema);
     let allowed = choices(schema);
     if !allowed.is_empty() {
         return word(&allowed, node, path, faults);
     }
-    match kind_of(schema) {
+    match schema["type"].as_str().unwrap_or_default() {
         "object" => object(schema, node, path, faults),
         "array" => match &*node.kind {
             Kind::List(items) => items
@@ -98,7 +110,7 @@ fn convert(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> 
 }
 
 fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
-    if !matches!(&*node.kind, Kind::Map(_)) {
+    if !matches!(&*node.kind, Kind::Map(..)) {
         return wrong(node, path, "a section with keys", Some("write `key: value`, one a line"), faults);
     }
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
@@ -106,6 +118,7 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
     let known = schema["properties"].as_object().unwrap_or(&empty);
     let others = &schema["additionalProperties"];
     let mut out = Map::new();
+    let before = faults.len();
     for entry in node.entries() {
         let value = match known.get(&entry.key) {
             // `key:` with nothing behind it is a key that is left out; only of `nodes` that would mean too much.
@@ -113,7 +126,12 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
             Some(schema) => convert(schema, &entry.value, &join(&entry.key), faults),
             None if others.is_object() => convert(others, &entry.value, &join(&entry.key), faults),
             None if *others == Value::Bool(false) => {
-                faults.push(unknown(&entry.key, entry.key_span.clone(), path, known));
+                let mut fault = unknown(&entry.key, entry.key_span.clone(), path);
+                // Looking for what was meant costs, and nobody reads that many.
+                if faults.len() < SUGGESTED {
+                    fault.help = Some(suggest(&entry.key, known));
+                }
+                faults.push(fault);
                 continue;
             }
             None => anything(&entry.value, &join(&entry.key), faults),
@@ -121,7 +139,8 @@ fn object(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> V
         out.insert(entry.key.clone(), value);
     }
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !out.contains_key(required) && !faults.iter().any(|f| node.span.contains(&f.span.start)) {
+        // A key that is missing where another is unknown was most likely mistyped.
+        if !out.contains_key(required) && faults.len() == before {
             let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
             let help = match known.get(required).and_then(|s| s["description"].as_str()) {
                 Some(text) => format!("`{required}` is: {text}"),
@@ -185,7 +204,7 @@ fn integer(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) -> 
 /// A value of no fixed shape: typed as YAML 1.2 has it.
 fn anything(node: &Node, path: &str, faults: &mut Vec<Fault>) -> Value {
     match &*node.kind {
-        Kind::Map(entries) => entries
+        Kind::Map(entries, _) => entries
             .iter()
             .map(|e| (e.key.clone(), anything(&e.value, &format!("{path}.{}", e.key), faults)))
             .collect::<Map<_, _>>()
@@ -274,7 +293,7 @@ fn plain_value(text: &str) -> Result<Value, &'static str> {
 
 fn wrong(node: &Node, path: &str, expected: &str, help: Option<&str>, faults: &mut Vec<Fault>) -> Value {
     let found = match &*node.kind {
-        Kind::Map(_) => "a section with keys",
+        Kind::Map(..) => "a section with keys",
         Kind::List(_) => "a list",
         Kind::Scalar { plain: false, .. } => "text",
         Kind::Scalar { text, .. } => match plain_value(text) {
@@ -299,19 +318,21 @@ fn wrong(node: &Node, path: &str, expected: &str, help: Option<&str>, faults: &m
     Value::Null
 }
 
-fn unknown(key: &str, span: std::ops::Range<usize>, path: &str, known: &Map<String, Value>) -> Fault {
-    let keys = || known.keys().map(String::as_str);
-    let mut sorted: Vec<&str> = keys().collect();
-    sorted.sort_unstable();
+fn unknown(key: &str, span: std::ops::Range<usize>, path: &str) -> Fault {
     let owner = if path.is_empty() { "project.yaml".to_owned() } else { format!("`{path}`") };
-    Fault {
-        span,
-        message: format!("unknown key `{}`", shorten(key)),
-        label: format!("not a key of {owner}"),
-        help: Some(match nearest(key, keys()) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None => format!("known keys: {}", sorted.join(", ")),
-        }),
+    let message = format!("unknown key `{}`", shorten(key));
+    Fault { span, message, label: format!("not a key of {owner}"), help: None }
+}
+
+fn suggest(key: &str, known: &Map<String, Value>) -> String {
+    let keys = || known.keys().map(String::as_str);
+    match nearest(key, keys()) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => {
+            let mut sorted: Vec<&str> = keys().collect();
+            sorted.sort_unstable();
+            format!("known keys: {}", sorted.join(", "))
+        }
     }
 }
 

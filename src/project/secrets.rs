@@ -215,6 +215,8 @@ impl SecretsStore {
             ProjectError::plain(path.display().to_string(), format!("cannot be written: {}", io_reason(&e)), help)
         })?;
         self.file = changed;
+        // It is private from now on, whatever it was.
+        self.warnings.clear();
         Ok(secret)
     }
 
@@ -239,7 +241,7 @@ impl SecretsStore {
         let fail = |at: usize, message: String, help: &str| {
             let (line, column, _) = position(text, at);
             let problem = Problem { message, help: Some(help.to_owned()), place: Some((line, column).into()) };
-            ProjectError { file: path.display().to_string(), problems: vec![problem] }
+            ProjectError { file: path.display().to_string(), problems: vec![problem], more: 0 }
         };
         let root = yaml::parse(text).map_err(|fault| {
             let message =
@@ -248,7 +250,7 @@ impl SecretsStore {
         })?;
         let mut map = BTreeMap::new();
         match &*root.kind {
-            Kind::Map(_) => {}
+            Kind::Map(..) => {}
             _ if root.is_null() => return Ok(map),
             _ => return Err(fail(root.span.start, "not a map of names to values".into(), SHAPE_HELP)),
         }
@@ -313,7 +315,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, ProjectError> {
             help: Some("save it as UTF-8".into()),
             place: Some((line, column).into()),
         };
-        ProjectError { file: name.clone(), problems: vec![problem] }
+        ProjectError { file: name.clone(), problems: vec![problem], more: 0 }
     })
 }
 

@@ -72,8 +72,8 @@ impl<'a> At<'a> {
 pub(super) struct Check<'a> {
     /// Where paths that are relative begin.
     pub folder: &'a Path,
-    /// The whole text.
-    pub text: &'a str,
+    /// Where the lines of the text end, in bytes.
+    pub line_ends: Vec<usize>,
     /// Where references are looked up.
     pub secrets: &'a mut SecretsStore,
     /// Whether key files must be there.
@@ -90,7 +90,7 @@ impl Check<'_> {
     }
 
     fn line(&self, at: &At<'_>) -> usize {
-        self.text[..at.span().start].matches('\n').count() + 1
+        self.line_ends.partition_point(|end| *end < at.span().start) + 1
     }
 
     /// A value that must be one `${secret:NAME}`: passwords never stand in project.yaml.
@@ -270,7 +270,7 @@ pub(super) fn project(raw: RawProject, tree: &Tree, check: &mut Check<'_>) -> Pr
     let domain = match (own, destinations.get(&raw.env)) {
         ("", Some(destination)) => Some(destination.domain.clone()).filter(|d| !d.is_empty()),
         ("", None) if !destinations.is_empty() => {
-            let known = destinations.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
+            let known = destinations.keys().take(10).map(|k| format!("`{k}`")).collect::<Vec<_>>();
             let known = sentence(&known.iter().map(String::as_str).collect::<Vec<_>>(), "and");
             let message = format!("the environment `{}` is not among the destinations", shorten(&raw.env));
             let help = format!("`destinations` has {known}; add this one there, or set `domain`");
@@ -440,9 +440,22 @@ fn proxy(check: &mut Check<'_>, at: &At<'_>, raw: RawProxy) -> Proxy {
             let help = "write `http://user:${secret:PROXY_PASSWORD}@host:port` and PROXY_PASSWORD into secrets.yaml";
             check.url(&place, &format!("`proxy.{key}`"), &value, help);
         }
-        check.expand(&place, &value).map(Secret::new)
+        let expanded = check.expand(&place, &value)?;
+        let blank = |text: &str| text.contains(|c: char| c.is_whitespace() || c.is_control());
+        if blank(&expanded) && !blank(&value) {
+            let message = format!("the address of `proxy.{key}` has a blank in it");
+            check.fault(place.span(), message, "not an address", "write %20 for a blank in a password");
+        }
+        Some(Secret::new(expanded))
     };
     let (http, https) = (one("http", raw.http), one("https", raw.https));
+    for (i, entry) in raw.no_proxy.iter().enumerate() {
+        if entry.is_empty() || entry.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control()) {
+            let message = format!("`{}` is no entry for NO_PROXY", shorten(entry));
+            let help = "write a host, a domain or a network, one an entry";
+            check.fault(at.key("noProxy").item(i).span(), message, "not one entry", help);
+        }
+    }
     Proxy { http, https, no_proxy: raw.no_proxy }
 }
 

@@ -3,7 +3,7 @@
 //! The text is read as a stream of events: size, nesting and the expansion of aliases are bounded before anything
 //! recursive sees the tree.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ pub enum Kind {
     },
     /// A list.
     List(Vec<Node>),
-    /// A map, in the order of the file.
-    Map(Vec<Entry>),
+    /// A map, in the order of the file, and where each key is in it.
+    Map(Vec<Entry>, HashMap<String, usize>),
 }
 
 /// A key of a map with its value.
@@ -60,7 +60,7 @@ impl Node {
     /// The entries, if this is a map.
     pub fn entries(&self) -> &[Entry] {
         match &*self.kind {
-            Kind::Map(entries) => entries,
+            Kind::Map(entries, _) => entries,
             _ => &[],
         }
     }
@@ -75,7 +75,10 @@ impl Node {
 
     /// The entry under `key`, if this is a map that has it.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries().iter().find(|e| e.key == key)
+        match &*self.kind {
+            Kind::Map(entries, index) => index.get(key).and_then(|i| entries.get(*i)),
+            _ => None,
+        }
     }
 
     /// Whether nothing stands there (or `null`).
@@ -160,7 +163,7 @@ struct Open {
 
 enum OpenContent {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, keys: HashSet<String>, key: Option<(String, Range<usize>)> },
+    Map { entries: Vec<Entry>, keys: HashMap<String, usize>, key: Option<(String, Range<usize>)> },
 }
 
 struct Builder<'a> {
@@ -272,7 +275,7 @@ impl<'a> Builder<'a> {
                 self.start(range, anchor, tag.as_deref(), OpenContent::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                let content = OpenContent::Map { entries: Vec::new(), keys: HashSet::new(), key: None };
+                let content = OpenContent::Map { entries: Vec::new(), keys: HashMap::new(), key: None };
                 self.start(range, anchor, tag.as_deref(), content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(range),
@@ -326,7 +329,7 @@ impl<'a> Builder<'a> {
         let end = if open.flow { end.end } else { last.unwrap_or(open.start.end) };
         let kind = match open.content {
             OpenContent::List(items) => Kind::List(items),
-            OpenContent::Map { entries, .. } => Kind::Map(entries),
+            OpenContent::Map { entries, keys, .. } => Kind::Map(entries, keys),
         };
         let span = open.start.start..end.max(open.start.start);
         self.add(Node { span, kind: Arc::new(kind), values: open.values, depth: open.depth }, open.anchor)
@@ -370,8 +373,8 @@ impl<'a> Builder<'a> {
                     if text.is_empty() {
                         return Err(bad_key(node.span));
                     }
-                    if !keys.insert(text.clone()) {
-                        let first = entries.iter().find(|e| e.key == *text).map_or(0, |e| e.key_span.start);
+                    if let Some(first) = keys.insert(text.clone(), entries.len()) {
+                        let first = entries.get(first).map_or(0, |e| e.key_span.start);
                         let line = self.text[..first].matches('\n').count() + 1;
                         return Err(Fault {
                             span: node.span.clone(),

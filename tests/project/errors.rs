@@ -101,6 +101,8 @@ refused! {
     storage: "project: { name: xgen }\nregistry: { storage: 20GB }\n";
     mirror: "project: { name: xgen }\nmirrors: { k3s: nexus.example/k3s }\n";
     registries: "project: { name: xgen }\nimages: { registries: [\"https://nexus.example\"] }\n";
+    proxy_entries: "project: { name: xgen }\nproxy: { https: \"http://a b\", noProxy: [\"a,b\"] }\n";
+    login_name: nodes("  - { name: a, host: h, ssh: { user: \"-o x\" } }\n");
     // Secrets.
     password_in_the_clear: nodes("  - { name: a, host: h, ssh: { password: hunter22, user: ops } }\n");
     password_number: nodes("  - { name: a, host: h, ssh: { password: 123456 } }\n");

@@ -18,7 +18,7 @@ struct Cli {
 
 fn args(folder: &Path, flags: &[&str]) -> InitArgs {
     let output = folder.display().to_string();
-    let all = ["init", "--output", &output].into_iter().chain(flags.iter().copied());
+    let all = ["init", "--out", &output].into_iter().chain(flags.iter().copied());
     Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{e}")).args
 }
 
@@ -174,7 +174,6 @@ fn nothing_is_replaced_unasked_and_secrets_never() {
         "wrote   DIR/project.yaml\nkept    the old file as DIR/project.yaml.bak\n\
          wrote   DIR/secrets.yaml (only you can read it; 6 passwords generated)\n\
          kept    the GIT_TOKEN that DIR/secrets.yaml has; change it there if it is old\n\
-         warning DIR/secrets.yaml: others can read it (mode 0644); run: chmod 600 DIR/secrets.yaml\n\
          next    xgenctl check -p DIR/project.yaml; then xgenctl setup all -p DIR/project.yaml\n"
     );
     let (_, store) = loaded(folder.path());

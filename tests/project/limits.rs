@@ -195,3 +195,38 @@ fn no_text_makes_it_fall_over() {
         assert!(result.is_ok_and(|text| !text.is_empty()), "seed {seed}:\n{text}");
     }
 }
+
+/// A megabyte of anything is answered without work that grows faster than the file.
+#[test]
+fn large_files_are_no_burden() {
+    let head = "project: { name: a }\n";
+    let rows = |n: usize, row: &dyn Fn(usize) -> String| (0..n).map(row).collect::<String>();
+    let texts = [
+        format!("{head}{}", rows(45_000, &|i| format!("unknown-key-{i}: 1\n"))),
+        format!("{head}services:\n{}", rows(24_000, &|i| format!("  - {{ name: s{i} }}\n"))),
+        format!("{head}services:\n{}", rows(40_000, &|_| "  - { nam: s }\n".into())),
+        format!("{head}nodes:\n{}", rows(15_000, &|i| format!("  - {{ name: n{i}, role: agent, host: h{i} }}\n"))),
+        format!("{head}k3s:\n  config:\n{}", rows(30_000, &|i| format!("    option-{i}: 1\n"))),
+        format!("{head}k3s:\n  config:\n{}", rows(30_000, &|i| format!("    Option_{i}: ${{x}}\n"))),
+        format!("{head}destinations:\n{}", rows(30_000, &|i| format!("  e{i}: {{}}\n"))),
+        format!("{head}vars:\n{}", rows(30_000, &|i| format!("  password{i}: \"http://u:p@h\"\n"))),
+        format!("{head}vars: {{ {} }}\n", rows(40_000, &|i| format!("k{i}: &a{i} v, "))),
+        format!("{head}vars: {{ a: \"{}\" }}\n", "\\\"".repeat(400_000)),
+        format!("{head}vars:\n  a: |\n{}", "    text\n".repeat(100_000)),
+        format!("{head}{}", "# a\n".repeat(200_000)),
+        format!("{head}{}", " ".repeat(1_000_000)),
+        format!("{head}vars: {}", "? ".repeat(400_000)),
+        format!("{head}vars: {}", ": ".repeat(400_000)),
+        format!("{head}vars: {}", "a ".repeat(400_000)),
+        format!("{head}vars: {}", "a\n\n ".repeat(200_000)),
+        format!("{head}vars: {}", "!a ".repeat(300_000)),
+        format!("{head}vars: {}", "\u{e4}:".repeat(300_000)),
+    ];
+    for text in &texts {
+        assert!(text.len() <= 1 << 20, "{}", text.len());
+        let start = std::time::Instant::now();
+        let rendered = load(text).map_or_else(|e| e.render(), |_| String::new());
+        println!("{:>5} ms  {:?}", start.elapsed().as_millis(), &text[21..text.len().min(60)]);
+        assert!(rendered.len() < 20_000, "{}", rendered.len());
+    }
+}

@@ -61,7 +61,8 @@ fn the_schema_has_defaults_patterns_and_choices() {
     assert_eq!(find("source.targetRevision")["default"], "main");
     assert!(find("nodes[].ssh.password")["pattern"].as_str().unwrap().contains("secret"));
     assert_eq!(schema["required"], serde_json::json!(["project"]));
-    assert!(!schema::text().contains("$ref"), "everything is inlined");
+    let text = schema::text();
+    assert!(!text.contains("$ref") && !text.contains("null"), "everything is inlined, and nothing is null");
 }
 
 #[tokio::test]
@@ -88,8 +89,78 @@ fn the_page_mentions_every_key() {
     }
     for line in page.lines().filter(|l| l.starts_with("| `")) {
         let path = line[3..].split('`').next().unwrap();
-        let known = all_keys().iter().any(|(p, _)| p == path) || path.starts_with("secrets:");
+        let known = all_keys().iter().any(|(p, _)| p == path)
+            || path.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
         assert!(known, "the page explains `{path}`, which is no key");
+    }
+}
+
+/// What the published schema says about a value: a second reading of it, apart from the program's own.
+fn violations(schema: &Value, value: &Value, path: &str, out: &mut Vec<String>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if schema["type"].as_str().is_some_and(|wanted| wanted != kind) {
+        out.push(format!("{path}: {kind}"));
+    }
+    if let Some(choices) = schema["oneOf"].as_array()
+        && !choices.iter().any(|c| c["const"] == *value)
+    {
+        out.push(format!("{path}: no choice"));
+    }
+    if value.as_i64().is_some_and(|n| {
+        schema["minimum"].as_i64().is_some_and(|min| n < min) || schema["maximum"].as_i64().is_some_and(|max| n > max)
+    }) {
+        out.push(format!("{path}: out of range"));
+    }
+    let items = value.as_array().into_iter().flatten().enumerate();
+    items.for_each(|(i, item)| violations(&schema["items"], item, &format!("{path}[{i}]"), out));
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        match (&schema["properties"][key], &schema["additionalProperties"]) {
+            (Value::Null, Value::Bool(false)) => out.push(format!("{path}: unknown")),
+            (Value::Null, other) => violations(other, value, &path, out),
+            (known, _) => violations(known, value, &path, out),
+        }
+    }
+    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.is_object() && value.get(key).is_none() {
+            out.push(format!("{path}.{key}: missing"));
+        }
+    }
+}
+
+#[test]
+fn the_example_is_valid_to_the_schema_and_another_reader() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/projects/xgen.yaml")).unwrap();
+    let check = |text: &str| {
+        let value: Value = serde_yaml::from_str(text).unwrap();
+        let mut out = Vec::new();
+        violations(&schema::SCHEMA, &value, "", &mut out);
+        (value, out)
+    };
+    let (value, wrong) = check(&text);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    // The same values as another YAML library reads.
+    assert_eq!(schema::conform(&xgenctl::project::yaml::parse(&text).unwrap()).unwrap(), value);
+    for (from, to, expected) in [
+        ("\nvars:", "\nvras:", ".vras: unknown"),
+        ("port: 22,", "prot: 22,", ".nodes[0].ssh.prot: unknown"),
+        ("port: 22,", "port: 0,", ".nodes[0].ssh.port: out of range"),
+        ("  type: istio", "  type: nginx", ".ingress.type: no choice"),
+        ("  name: xgen\n", "", ".project.name: missing"),
+        ("gpu: \"true\"", "gpu: true", ".nodes[2].labels.gpu: boolean"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let broken = text.replacen(from, to, 1);
+        assert_eq!(check(&broken).1, [expected]);
+        assert!(super::load_with(&broken, &[], xgenctl::project::Mode::Rehearsal).is_err());
     }
 }
 

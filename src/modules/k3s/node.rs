@@ -330,11 +330,13 @@ fn push_file(
         restarts: restarts.then(|| layout::unit_of(input.node.role).to_owned()),
     };
     let mut action = input.action(&format!("put:{path}"), format!("write {path}"), reason, operation);
-    let difference = diff::unified(path, present, content);
-    action.diff = if difference.is_empty() {
-        Some(format!("mode, owner or kind of {path} changes to {mode:o} root:root\n"))
-    } else {
-        Some(difference)
+    action.diff = match (diff::unified(path, present, content), present) {
+        (difference, _) if difference.is_empty() => {
+            Some(format!("mode, owner or kind of {path} changes to {mode:o} root:root\n"))
+        }
+        // The text of a new unit or script is always the same and hides what differs from site to site.
+        (_, None) if path != CONFIG && !path.ends_with(".env") => None,
+        (difference, _) => Some(difference),
     };
     plan.configure.push(action);
 }

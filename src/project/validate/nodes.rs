@@ -219,9 +219,11 @@ fn access(
         return Access::Local { sudo_password };
     }
     let key = ssh.key.as_deref().and_then(|text| key_file(check, &place.key("key"), text));
-    if let Some(user) =
-        ssh.user.as_deref().filter(|u| u.is_empty() || u.starts_with('-') || u.contains([' ', '@', ':']))
-    {
+    if let Some(user) = ssh.user.as_deref().filter(|u| {
+        u.is_empty()
+            || u.starts_with('-')
+            || u.contains(|c: char| matches!(c, '@' | ':') || c.is_whitespace() || c.is_control())
+    }) {
         let message = format!("`{}` is no login name", shorten(user));
         check.fault(place.key("user").span(), message, "expected a login name", "");
     }

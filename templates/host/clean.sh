@@ -7,6 +7,8 @@ systemctl stop "$unit" 2>/dev/null || true
 # KillMode=process leaves the containers running: end their shims, found by the socket only K3s' containerd has.
 for dir in /proc/[0-9]*; do
     pid=${dir#/proc/}
+    # By name first: the text of this script, and so the address, is part of its own command line.
+    case $(cat "$dir/comm" 2>/dev/null) in containerd-shim*) ;; *) continue ;; esac
     if tr '\0' ' ' <"$dir/cmdline" 2>/dev/null | grep -q -- '-address /run/k3s/containerd/containerd.sock'; then
         for child in $(cat "$dir"/task/*/children 2>/dev/null); do kill -9 "$child" 2>/dev/null || true; done
         kill -9 "$pid" 2>/dev/null || true

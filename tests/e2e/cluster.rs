@@ -14,6 +14,9 @@ use crate::servers::wanted;
 
 const NODES: [(&str, bool); 3] = [("master", true), ("worker-1", true), ("worker-2", true)];
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+/// What somebody adds to it by hand: a setting that takes effect at a restart.
+const EDIT: &str = "kubelet-arg: [max-pods=50]";
+const EDIT_VALUE: &str = "max-pods=50";
 
 #[test]
 fn a_cluster_is_set_up_kept_repaired_and_changed() {
@@ -92,7 +95,7 @@ fn a_second_run_changes_nothing(lab: &Lab) {
 fn a_file_edited_by_hand_is_found_and_repaired(lab: &Lab) {
     let (worker, pids) = (lab.server("worker-1"), lab.main_pids());
     let wanted = worker.read(CONFIG);
-    worker.sh(&format!("echo 'node-label: [tampered=true]' >>{CONFIG}"));
+    worker.sh(&format!("echo '{EDIT}' >>{CONFIG}"));
 
     let status = lab.xgenctl(&["status", "-o", "json"]).expect(4);
     let found: Value = serde_json::from_str(&status.stdout).unwrap_or_else(|e| panic!("{e}\n{status}"));
@@ -101,7 +104,7 @@ fn a_file_edited_by_hand_is_found_and_repaired(lab: &Lab) {
     assert_eq!((state("k3s"), state("agents")), (Some("converged".into()), Some("drifted".into())), "{status}");
 
     let shown = lab.xgenctl(&["setup", "all", "--dry-run"]).expect(0);
-    assert!(shown.stdout.contains("tampered"), "the diff shows what was changed\n{shown}");
+    assert!(shown.stdout.contains(EDIT_VALUE), "the diff shows what was changed\n{shown}");
     assert_ne!(worker.read(CONFIG), wanted, "a dry run repairs nothing");
 
     lab.xgenctl(&["setup", "all"]).expect(0);
@@ -141,7 +144,7 @@ fn one_run_excludes_another_and_a_killed_one_frees_the_lock(lab: &Lab, api: &Api
     let (master, worker) = (lab.server("master"), lab.server("worker-1"));
     // A unit that takes its time keeps a run busy.
     worker.write("/etc/systemd/system/k3s-agent.service.d/slow.conf", b"[Service]\nExecStartPre=/bin/sleep 15\n");
-    worker.sh(&format!("systemctl daemon-reload; echo 'node-label: [tampered=true]' >>{CONFIG}"));
+    worker.sh(&format!("systemctl daemon-reload; echo '{EDIT}' >>{CONFIG}"));
     let mut first = lab.operator.start(lab.args(&["setup", "all"]));
     let started = Instant::now();
     while worker.main_pid("k3s-agent.service") != 0 && !worker.test("pgrep -x sleep") {

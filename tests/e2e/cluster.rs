@@ -100,7 +100,8 @@ fn a_file_edited_by_hand_is_found_and_repaired(lab: &Lab) {
     let status = lab.xgenctl(&["status", "-o", "json"]).expect(4);
     let found: Value = serde_json::from_str(&status.stdout).unwrap_or_else(|e| panic!("{e}\n{status}"));
     let states: Vec<_> = found["modules"].as_array().into_iter().flatten().collect();
-    let state = |module: &str| states.iter().find(|state| state["module"] == module).map(|state| state["state"].clone());
+    let state =
+        |module: &str| states.iter().find(|state| state["module"] == module).map(|state| state["state"].clone());
     assert_eq!((state("k3s"), state("agents")), (Some("converged".into()), Some("drifted".into())), "{status}");
 
     let shown = lab.xgenctl(&["setup", "all", "--dry-run"]).expect(0);
@@ -109,7 +110,8 @@ fn a_file_edited_by_hand_is_found_and_repaired(lab: &Lab) {
 
     lab.xgenctl(&["setup", "all"]).expect(0);
     assert_eq!(worker.read(CONFIG), wanted);
-    let changed: Vec<_> = lab.main_pids().into_iter().filter(|(name, pid)| pids[name] != *pid).map(|(name, _)| name).collect();
+    let changed: Vec<_> =
+        lab.main_pids().into_iter().filter(|(name, pid)| pids[name] != *pid).map(|(name, _)| name).collect();
     assert_eq!(changed, ["worker-1"], "only the unit whose file changed restarts");
     lab.xgenctl(&["status"]).expect(0);
 }
@@ -214,7 +216,8 @@ fn binaries_downloaded(lab: &Lab) -> usize {
 #[track_caller]
 fn assert_no_leftovers(lab: &Lab) {
     for server in &lab.servers {
-        let left = server.sh("find / -xdev \\( -name '*.xgenctl-tmp' -o -name '*.xgenctl-part' \\) 2>/dev/null || true");
+        let left =
+            server.sh("find / -xdev \\( -name '*.xgenctl-tmp' -o -name '*.xgenctl-part' \\) 2>/dev/null || true");
         assert_eq!(left, "", "{}: temporary files", server.name);
     }
 }

@@ -40,7 +40,10 @@ fn k3s_joins_refuses_and_recovers_as_documented() {
     let foreign = format!("K10{}::server:x", "0".repeat(64));
     upstream::install(beta, lab.k3s, &["agent"], &[("K3S_URL", &url), ("K3S_TOKEN", &foreign)]);
     wait_for_log(beta, "k3s-agent", "token CA hash does not match");
-    beta.write("/etc/systemd/system/k3s-agent.service.env", format!("K3S_URL='{url}'\nK3S_TOKEN='{token}'\n").as_bytes());
+    beta.write(
+        "/etc/systemd/system/k3s-agent.service.env",
+        format!("K3S_URL='{url}'\nK3S_TOKEN='{token}'\n").as_bytes(),
+    );
     beta.sh("systemctl restart k3s-agent");
     api.wait_for_nodes(&[("alpha", true), ("beta", true)]);
 

@@ -19,7 +19,10 @@ fn a_run_that_was_killed_is_finished_by_the_next_one() {
     for (moment, condition) in [
         ("the binary is on its way", "ls /usr/local/bin/.k3s.* || test -e /usr/local/bin/k3s"),
         ("files are there", "ls /etc/rancher/k3s/.config.yaml.* || test -e /etc/rancher/k3s/config.yaml"),
-        ("the unit starts", "systemctl is-active --quiet k3s || test $(systemctl show -p SubState --value k3s) = start"),
+        (
+            "the unit starts",
+            "systemctl is-active --quiet k3s || test $(systemctl show -p SubState --value k3s) = start",
+        ),
     ] {
         let mut run = lab.operator.start(lab.args(&["setup", "all"]));
         let started = Instant::now();

@@ -49,7 +49,10 @@ fn run(args: &[String]) -> anyhow::Result<()> {
     // What tools that list listening programs show for the real one.
     std::fs::write("/proc/self/comm", if role == Role::Server { "k3s-server" } else { "k3s-agent" })?;
     log::line("info", &format!("Starting k3s {} {} (deadbeef)", args[1], version()?));
-    rustls::crypto::ring::default_provider().install_default().ok().context("a crypto provider is installed already")?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok()
+        .context("a crypto provider is installed already")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

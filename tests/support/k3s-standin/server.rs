@@ -95,7 +95,9 @@ fn password(data: &Path, given: Option<Token>) -> anyhow::Result<String> {
     let kept = if path.exists() { Some(Token::parse(fs::read_to_string(path)?.trim())?.password) } else { None };
     match (kept, given.map(|token| token.password)) {
         (Some(kept), Some(given)) if kept != given => {
-            bail!("starting kubernetes: preparing server: bootstrap data already found and encrypted with different token")
+            bail!(
+                "starting kubernetes: preparing server: bootstrap data already found and encrypted with different token"
+            )
         }
         (Some(password), _) | (None, Some(password)) => Ok(password),
         (None, None) => Ok(token::random(16)),
@@ -182,7 +184,8 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, supervisor: Arc<Sup
                 }
             });
             // A client may go away at any time; watches end that way.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+            let _ =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
         });
     }
 }

@@ -70,7 +70,8 @@ impl Api {
     /// Where they are not within two minutes.
     #[track_caller]
     pub fn wait_for_nodes(&self, expected: &[(&str, bool)]) {
-        let expected: BTreeMap<String, bool> = expected.iter().map(|(name, ready)| ((*name).to_owned(), *ready)).collect();
+        let expected: BTreeMap<String, bool> =
+            expected.iter().map(|(name, ready)| ((*name).to_owned(), *ready)).collect();
         let end = Instant::now() + Duration::from_secs(120);
         loop {
             let nodes = self.nodes();

@@ -67,9 +67,10 @@ pub fn remove_leftovers() {
     ONCE.call_once(|| {
         let format = format!("--format={{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
         let filter = format!("--filter=label={LABEL}");
-        for (list, remove) in
-            [(["ps", "--all"].as_slice(), ["rm", "--force", "--volumes"].as_slice()), (&["network", "ls"], &["network", "rm"])]
-        {
+        for (list, remove) in [
+            (["ps", "--all"].as_slice(), ["rm", "--force", "--volumes"].as_slice()),
+            (&["network", "ls"], &["network", "rm"]),
+        ] {
             let listed = run(list.iter().copied().chain([filter.as_str(), format.as_str()]));
             for (id, made_by) in listed.lines().filter_map(|line| line.split_once(' ')) {
                 let pid = made_by.split('-').next().and_then(|pid| pid.parse().ok());

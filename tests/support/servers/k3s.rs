@@ -99,7 +99,13 @@ fn stand_in(xgenctl: &Path) -> K3s {
     let profile = xgenctl.parent().expect("the folder of the built program");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut build = Command::new(cargo);
-    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", "k3s-standin", "--target-dir"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--quiet",
+        "--example",
+        "k3s-standin",
+        "--target-dir",
+    ]);
     build.arg(profile.parent().expect("the target folder"));
     // What cargo tells this test about its package would have build scripts of dependencies run again, here and there.
     for (name, _) in std::env::vars_os() {

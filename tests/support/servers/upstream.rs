@@ -11,7 +11,9 @@ pub fn install(server: &Server, k3s: &K3s, arguments: &[&str], variables: &[(&st
     let name = if arguments.first() == Some(&"agent") { "k3s-agent" } else { "k3s" };
     let kind = if name == "k3s" { "notify" } else { "exec" };
     server.write("/usr/local/bin/k3s", &k3s.binary);
-    server.sh("chmod 755 /usr/local/bin/k3s; cd /usr/local/bin; for name in kubectl crictl ctr; do ln -s k3s $name; done");
+    server.sh(
+        "chmod 755 /usr/local/bin/k3s; cd /usr/local/bin; for name in kubectl crictl ctr; do ln -s k3s $name; done",
+    );
     for script in ["k3s-killall.sh", &format!("{name}-uninstall.sh")] {
         server.write(&format!("/usr/local/bin/{script}"), b"#!/bin/sh\nexit 0\n");
         server.sh(&format!("chmod 755 /usr/local/bin/{script}"));

@@ -14,7 +14,8 @@ for dir in /proc/[0-9]*; do
         kill -9 "$pid" 2>/dev/null || true
     fi
 done
-for root in /run/k3s /var/lib/kubelet/pods /var/lib/kubelet/plugins /run/netns/cni- /var/lib/rancher/k3s; do
+# What is mounted inside of these, not the folders themselves: a disk that holds all of K3s' data stays mounted.
+for root in /run/k3s/ /var/lib/kubelet/pods/ /var/lib/kubelet/plugins/ /run/netns/cni- /var/lib/rancher/k3s/; do
     awk -v root="$root" 'index($2, root) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r mount; do
         umount -l -- "$mount" 2>/dev/null || true
     done
@@ -33,8 +34,14 @@ for tables in iptables ip6tables; do
     fi
 done
 name=${unit%.service}
-rm -rf --one-file-system -- "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.env" "/etc/systemd/system/$unit.d" \
-    /etc/rancher/k3s /etc/rancher/node /run/k3s /run/flannel /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni \
+for folder in /etc/rancher/k3s /etc/rancher/node /run/k3s /run/flannel /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni; do
+    if mountpoint -q "$folder" 2>/dev/null; then
+        find "$folder" -xdev -mindepth 1 -delete
+    else
+        rm -rf --one-file-system -- "$folder"
+    fi
+done
+rm -rf -- "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.env" "/etc/systemd/system/$unit.d" \
     /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "/usr/local/bin/$name-uninstall.sh" "/run/xgenctl/restart-$unit"
 for link in kubectl crictl ctr; do
     if [ "$(readlink "/usr/local/bin/$link" 2>/dev/null)" = k3s ] ||

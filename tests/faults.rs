@@ -52,7 +52,7 @@ fn survive(name: &str, plan: Plan, journal: bool) {
     assert!(second.ok(), "the second run fails: {}\n--- all events\n{}", context(), site.recorder.text());
     let end = site.world.fingerprint();
     if end != reference().end {
-        let diff = similar::TextDiff::from_lines(&pretty(&reference().end), &pretty(&end)).unified_diff().to_string();
+        let diff = similar::TextDiff::from_lines(pretty(&reference().end), pretty(&end)).unified_diff().to_string();
         panic!("another end state: {}\n{diff}", context());
     }
     assert_eq!(site.world.leftovers(), Vec::<String>::new(), "temporary files stay: {}", context());

@@ -175,6 +175,9 @@ pub enum Event {
         failed: usize,
         /// How long it took.
         ms: u64,
+        /// Why the run could not begin: a host cannot be reached, another run holds the lock.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<FailureInfo>,
         /// Addresses, credentials' places and next commands, for a person.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         next: Vec<String>,

@@ -150,9 +150,9 @@ fn clear(executor: &Executor, events: &EventSink) {
 }
 
 fn end(events: &EventSink, begin: Instant, result: &Result<Summary, StepError>) {
-    let (ok, tally, next) = match result {
-        Ok(summary) => (summary.ok(), summary.tally, summary.next.clone()),
-        Err(_) => (false, Tally::default(), Vec::new()),
+    let (ok, tally, next, failure) = match result {
+        Ok(summary) => (summary.ok(), summary.tally, summary.next.clone(), None),
+        Err(error) => (false, Tally::default(), Vec::new(), Some(error.info())),
     };
     events.send(Event::RunFinished {
         ok,
@@ -160,6 +160,7 @@ fn end(events: &EventSink, begin: Instant, result: &Result<Summary, StepError>) 
         unchanged: tally.unchanged,
         failed: tally.failed,
         ms: begin.elapsed().as_millis() as u64,
+        failure,
         next,
     });
 }

@@ -42,9 +42,12 @@ pub(super) fn probe(world: &World, name: &str, interests: &[String]) -> Result<H
                     }
                 }
                 Some(("version", path)) => {
-                    let binary = host.follow(path).filter(|f| f.mode & 0o111 != 0);
-                    if let Some((version, _)) = binary.and_then(|f| artifact::identify(&f.content)) {
-                        seen.versions.insert(path.to_owned(), artifact::version_line(&version));
+                    // What does not start on this machine says nothing.
+                    if let Some(binary) = host.follow(path) {
+                        let said = artifact::identify(&binary.content)
+                            .filter(|(_, arch)| binary.mode & 0o111 != 0 && artifact::runs_on(arch, &host.facts.arch))
+                            .map(|(version, _)| artifact::version_line(&version));
+                        seen.versions.insert(path.to_owned(), said.unwrap_or_default());
                     }
                 }
                 _ => return Err(format!("unknown interest {interest}")),

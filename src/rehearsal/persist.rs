@@ -123,13 +123,11 @@ pub(super) fn open(path: &Path) -> Result<(Folder, Option<State>), StateError> {
 }
 
 impl Folder {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Replaces the state atomically. The file holds simulated secrets, so only its owner may read it.
-    pub fn save(&self, state: &State) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The file and why it cannot be written.
+    pub fn save(&self, state: &State) -> Result<(), (String, String)> {
         use std::os::unix::fs::OpenOptionsExt;
         let target = self.path.join(STATE_FILE);
         let temporary = self.path.join(format!(".{STATE_FILE}.tmp"));
@@ -140,6 +138,6 @@ impl Folder {
             drop(file);
             std::fs::rename(&temporary, &target)
         };
-        write().map_err(|error| format!("{}: {error}", target.display()))
+        write().map_err(|error| (target.display().to_string(), error.to_string()))
     }
 }

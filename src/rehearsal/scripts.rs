@@ -96,6 +96,10 @@ impl Program {
         self.world.with(|state| state.hosts.get_mut(&self.host).map(work))
     }
 
+    fn see_host<T>(&self, look: impl FnOnce(&HostState) -> T) -> Option<T> {
+        self.world.host(&self.host, look)
+    }
+
     async fn say(&mut self, text: &str) {
         self.world.record(Kept::Stdout, &self.host, text);
         // Whoever started the program may not read any more; the program does not mind.
@@ -151,6 +155,9 @@ impl Program {
         } else {
             format!("{folder}/.{base}.xgenctl-tmp")
         };
+        if self.see_host(|host| host.has_folder(&path)) == Some(true) {
+            return self.fail(73, &format!("{path}: Is a directory")).await;
+        }
         if self.fault == Some(Fault::WriteRefused) {
             return self
                 .fail(2, &format!("{}: cannot create {temporary}: Read-only file system", scripts::PUT.name))
@@ -210,7 +217,7 @@ impl Program {
             _ => {}
         }
         let actual = self
-            .on_host(|host| host.files.get(&temporary).map(|f| hex(&Sha256::digest(&f.content))))
+            .see_host(|host| host.files.get(&temporary).map(|f| hex(&Sha256::digest(&f.content))))
             .flatten()
             .unwrap_or_default();
         if actual != digest {
@@ -235,8 +242,7 @@ impl Program {
                 file.owner = user.to_owned();
                 file.group = group.to_owned();
             }
-            let target = if host.has_folder(&path) { format!("{path}/{}", basename(&temporary)) } else { path };
-            host.files.insert(target, file);
+            host.files.insert(path, file);
         });
         0
     }
@@ -244,7 +250,7 @@ impl Program {
     async fn part(&mut self) -> i32 {
         let path = self.arg(0).to_owned();
         let part = format!("{}/.{}.{:.12}.xgenctl-part", dirname(&path), basename(&path), self.arg(1));
-        let size = self.on_host(|host| host.files.get(&part).map_or(0, |f| f.content.len())).unwrap_or(0);
+        let size = self.see_host(|host| host.files.get(&part).map_or(0, |f| f.content.len())).unwrap_or(0);
         self.say(&format!("{size}\n")).await;
         0
     }
@@ -252,8 +258,9 @@ impl Program {
     async fn lock(&mut self) -> i32 {
         self.on_host(|host| host.write("/run/xgenctl/lock", 0o644, ""));
         if !self.world.take_lock(&self.host, self.number) {
-            let holder = self.on_host(|host| host.read_text("/run/xgenctl/holder")).flatten();
-            self.say(&holder.unwrap_or_else(|| "an unknown run\n".into())).await;
+            let holder = self.see_host(|host| host.read_text("/run/xgenctl/holder")).flatten();
+            let holder = holder.as_deref().map(|h| h.trim_end_matches('\n')).filter(|h| !h.is_empty());
+            self.say(holder.unwrap_or("an unknown run")).await;
             return 75;
         }
         // The lock must not outlive the program, also where its task is dropped with the runtime.
@@ -340,7 +347,7 @@ impl Program {
         let end = self.world.now_ms() / 1000 + seconds;
         loop {
             let (state, restarts, journal) = self
-                .on_host(|host| host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20))))
+                .see_host(|host| host.units.get(&unit).map(|u| (u.active.clone(), u.restarts, tail(&u.journal, 20))))
                 .flatten()
                 .unwrap_or_else(|| ("inactive".into(), 0, String::new()));
             if state == "active" {
@@ -357,9 +364,7 @@ impl Program {
     async fn link(&mut self) -> i32 {
         let (target, path) = (self.arg(0).to_owned(), self.arg(1).to_owned());
         let done = self.on_host(|host| {
-            if !host.has_folder(dirname(&path)) {
-                return Err(format!("ln: failed to create symbolic link '{path}': No such file or directory"));
-            }
+            host.mkdir(dirname(&path), 0o755)?;
             if host.has_folder(&path) {
                 return Err(format!("mv: cannot overwrite directory '{path}' with non-directory"));
             }
@@ -381,7 +386,7 @@ impl Program {
     async fn journal(&mut self) -> i32 {
         let lines = self.arg(1).parse().unwrap_or(10);
         let unit = self.arg(0).to_owned();
-        let text = self.on_host(|host| host.units.get(&unit).map(|u| tail(&u.journal, lines))).flatten();
+        let text = self.see_host(|host| host.units.get(&unit).map(|u| tail(&u.journal, lines))).flatten();
         let text = text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-- No entries --\n".into());
         self.say(&text).await;
         0
@@ -389,12 +394,22 @@ impl Program {
 
     async fn reach(&mut self) -> i32 {
         let seconds: u64 = self.arg(0).parse().unwrap_or(5);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        // All are tried at once: those that answer are told first, the silent ones when the time is over.
+        let mut silent = Vec::new();
         for endpoint in self.args.clone().iter().skip(1) {
             let (address, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
-            let said = look::reach(&self.world, &self.host, address, port.parse().unwrap_or(0));
-            let wait = if said == "filtered" { Duration::from_secs(seconds) } else { Duration::from_millis(2) };
-            tokio::time::sleep(wait).await;
-            self.say(&format!("{endpoint} {said}\n")).await;
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            match look::reach(&self.world, &self.host, address, port.parse().unwrap_or(0)) {
+                "filtered" => silent.push(endpoint.clone()),
+                said => self.say(&format!("{endpoint} {said}\n")).await,
+            }
+        }
+        if !silent.is_empty() {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+        for endpoint in silent {
+            self.say(&format!("{endpoint} filtered\n")).await;
         }
         0
     }

@@ -82,6 +82,8 @@ pub struct HostState {
     pub units: BTreeMap<String, UnitState>,
     /// The process id given last.
     pub last_pid: u32,
+    /// When a unit's process ended last, in milliseconds since 1970.
+    pub silent_since_ms: i64,
 }
 
 /// Something at a path.

@@ -11,7 +11,7 @@ use super::world::{Kept, World};
 /// How many journal lines a unit keeps.
 const JOURNAL_LENGTH: usize = 200;
 /// How long a kubelet may be silent before its node counts as lost.
-const NODE_LOST_MS: i64 = 40_000;
+pub(super) const NODE_LOST_MS: i64 = 40_000;
 
 /// Where unit files are.
 pub(super) fn unit_path(unit: &str) -> String {
@@ -136,7 +136,12 @@ pub(super) fn reboot(world: &World, state: &mut State, host: &str) {
 
 /// Ends the process of a unit.
 fn halt(world: &World, state: &mut State, host: &str, unit: &str) {
-    let Some(known) = state.hosts.get_mut(host).and_then(|h| h.units.get_mut(unit)) else { return };
+    let now = state.now_ms;
+    let Some(machine) = state.hosts.get_mut(host) else { return };
+    let Some(known) = machine.units.get_mut(unit) else { return };
+    if known.main_pid != 0 {
+        machine.silent_since_ms = now;
+    }
     known.generation += 1;
     known.active = "inactive".into();
     known.sub = "dead".into();

@@ -82,6 +82,10 @@ impl SimTransport {
         if *self.line.borrow() {
             return Err(self.broken());
         }
+        // A rehearsal that cannot keep its world must not go on as if it did.
+        if let Some((path, reason)) = self.world.save_error() {
+            return Err(HostError::File { host: self.host.clone(), path, reason });
+        }
         let fault = self.world.pass(Point::Spawn, &self.host, what);
         match fault {
             Some(Fault::ConnectionLost | Fault::Unreachable(_) | Fault::Killed) => {

@@ -18,6 +18,9 @@ use crate::project::Project;
 /// How many bytes the record keeps; older entries go first.
 const RECORD_LIMIT: usize = 8 << 20;
 
+/// How much time passes between two runs of one world.
+const BETWEEN_RUNS_MS: i64 = 60_000;
+
 /// What kind of text was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -68,7 +71,7 @@ struct Running {
     records: VecDeque<Record>,
     recorded: usize,
     folder: Option<Folder>,
-    save_error: Option<String>,
+    save_error: Option<(String, String)>,
 }
 
 struct Inner {
@@ -112,7 +115,7 @@ impl World {
         let world = Self::with_state(state, Some(folder));
         world.save();
         match world.save_error() {
-            Some(reason) => Err(StateError::Unusable { path: world.running().folder_path(), reason }),
+            Some((path, reason)) => Err(StateError::Unusable { path, reason }),
             None => Ok(world),
         }
     }
@@ -143,11 +146,12 @@ impl World {
     }
 
     /// Begins a run: a killed process lives again, connections are gone, points are counted from zero, and this plan
-    /// of faults applies. Call it inside the runtime that the run uses; its clock goes on where the last one stood.
+    /// of faults applies. Call it inside the runtime that the run uses. A minute passes between two runs.
     pub fn begin_run(&self, plan: Plan) {
         let now = self.state().now_ms.max(EPOCH_MS);
         self.break_lines(|_| true);
         let mut running = self.running();
+        let now = if running.started.is_some() { now + BETWEEN_RUNS_MS } else { now };
         running.started = Some((Instant::now(), now));
         running.plan = plan;
         running.counts = Counts::default();
@@ -426,14 +430,8 @@ impl World {
         }
     }
 
-    /// Why the state could not be kept, if it could not.
-    pub fn save_error(&self) -> Option<String> {
+    /// The file that the state could not be written to and why, if it could not.
+    pub fn save_error(&self) -> Option<(String, String)> {
         self.running().save_error.clone()
-    }
-}
-
-impl Running {
-    fn folder_path(&self) -> String {
-        self.folder.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
     }
 }

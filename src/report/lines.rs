@@ -115,7 +115,9 @@ impl Run {
 
     /// The last lines of a run: what became of it, how to go on, what to do next.
     pub fn finished(&self, style: Style, event: &Event) -> String {
-        let Event::RunFinished { ok, changed, unchanged, failed, ms, next } = event else { return String::new() };
+        let Event::RunFinished { ok, changed, unchanged, failed, ms, next, failure: _ } = event else {
+            return String::new();
+        };
         let time = duration(*ms);
         let mut text = String::new();
         if self.dry_run {

@@ -91,7 +91,12 @@ impl PlainText {
             Event::ModuleFinished { module, outcome, ms, failure, checks } => {
                 self.run.module_finished(STYLE, (module, *outcome, *ms), failure.as_ref(), checks)
             }
-            Event::RunFinished { .. } => self.run.finished(STYLE, event),
+            Event::RunFinished { failure, .. } => {
+                // On the screen it is the error that the program ends with.
+                let shown = failure.as_ref().filter(|_| self.everything);
+                let told = shown.map(|f| lines::failure(STYLE, f, 2)).unwrap_or_default();
+                told + &self.run.finished(STYLE, event)
+            }
             Event::Progress { module, id, host, what, done, total } => {
                 let step = match total {
                     // The quarters that are full.

@@ -93,7 +93,7 @@ fn agents_unchanged() -> [Event; 2] {
 
 fn finished(ok: bool, changed: usize, unchanged: usize, failed: usize, ms: u64, next: &[&str]) -> Event {
     let next = next.iter().map(|line| (*line).to_owned()).collect();
-    Event::RunFinished { ok, changed, unchanged, failed, ms, next }
+    Event::RunFinished { ok, changed, unchanged, failed, ms, failure: None, next }
 }
 
 /// The beginning of a run, up to the upload of the binary.

@@ -292,7 +292,8 @@ fn remove_path(node: &mut Value, path: &[String], others: &Fields, kept: &Fields
             }
         }
     } else if let (Some(value), Value::Array(items)) = (part.strip_prefix("v:"), &mut *node) {
-        items.retain(|item| item.to_string() != value);
+        let gone: Value = serde_json::from_str(value).unwrap_or_default();
+        items.retain(|item| *item != gone);
     }
     done.pop();
 }

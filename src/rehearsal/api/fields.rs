@@ -65,12 +65,12 @@ pub fn is_atomic_map(custom: bool, names: &[&str]) -> bool {
     if custom {
         return false;
     }
-    match names {
-        [.., "spec", "selector"] => true,
-        [.., "nodeSelector" | "labelSelector" | "namespaceSelector" | "podSelector" | "matchLabels"] => true,
-        [.., "secretKeyRef" | "configMapKeyRef" | "fieldRef" | "resourceFieldRef"] => true,
-        _ => false,
-    }
+    matches!(
+        names,
+        [.., "spec", "selector"]
+            | [.., "nodeSelector" | "labelSelector" | "namespaceSelector" | "podSelector" | "matchLabels"]
+            | [.., "secretKeyRef" | "configMapKeyRef" | "fieldRef" | "resourceFieldRef"]
+    )
 }
 
 /// The default of a merge key that may be left out.

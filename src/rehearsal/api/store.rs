@@ -99,6 +99,16 @@ impl Store {
         self.next_address
     }
 
+    /// The number that [`Store::next_number`] gave last.
+    pub fn numbers(&self) -> u32 {
+        self.next_address
+    }
+
+    /// Gives numbers back that were only tried.
+    pub fn set_numbers(&mut self, last: u32) {
+        self.next_address = last;
+    }
+
     /// Stores an object, new or changed; returns it with its new resourceVersion.
     pub fn put(&mut self, kind: &str, mut object: Value) -> Value {
         self.resource_version += 1;

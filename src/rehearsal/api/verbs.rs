@@ -351,7 +351,11 @@ impl Request<'_> {
         if track {
             apply::track_update(&self.kind, before.as_ref(), &mut after, &self.writer(&api_version, &time));
         }
+        let numbers = self.store.numbers();
         defaults::fill(self.store, &self.kind, before.as_ref(), &mut after)?;
+        if self.options.dry_run {
+            self.store.set_numbers(numbers);
+        }
         let name = after["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if let Some(before) = &before {
             if *before == after || (self.shown(before) == self.shown(&after)) {

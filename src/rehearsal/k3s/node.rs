@@ -12,6 +12,7 @@ use super::start::datastore;
 use crate::engine::action::hex;
 use crate::rehearsal::api::{Api, timestamp};
 use crate::rehearsal::state::State;
+use crate::rehearsal::systemd::{NODE_LOST_MS, running_k3s};
 use crate::rehearsal::world::World;
 
 const PASSWORD: &str = "/etc/rancher/node/password";
@@ -281,7 +282,8 @@ pub(super) fn ready(api: &Api, state: &State, host: &str, config: &Config) {
 /// The control plane has not heard of a host's kubelet for a while.
 pub(in crate::rehearsal) fn lost(world: &World, state: &mut State, host: &str) {
     let Some(machine) = state.hosts.get(host) else { return };
-    if crate::rehearsal::systemd::running_k3s(machine).is_some() {
+    let silent_ms = state.now_ms - machine.silent_since_ms;
+    if running_k3s(machine).is_some() || silent_ms < NODE_LOST_MS {
         return;
     }
     // The configuration may be gone by now; the node is then the one with the host's name.

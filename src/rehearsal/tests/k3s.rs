@@ -211,12 +211,12 @@ async fn a_restarted_server_keeps_its_cluster_and_a_cleaned_one_forgets_it() {
     let (master, _) = up(&world).await;
     let kube = client(&world, &master, "master").await;
     let nodes: Api<Node> = Api::all(kube);
-    let uid = wait_ready(&nodes, "master").await.metadata.uid;
+    let made = wait_ready(&nodes, "master").await.metadata.creation_timestamp;
     world.reboot("master");
     let master = Shell::to(&world, "master").await;
     assert_eq!(master.run(&scripts::WAIT_UNIT, &["k3s.service", "60"]).await.unwrap().0, 0);
     let nodes: Api<Node> = Api::all(client(&world, &master, "master").await);
-    assert_eq!(wait_ready(&nodes, "master").await.metadata.uid, uid);
+    assert_eq!(wait_ready(&nodes, "master").await.metadata.creation_timestamp, made);
 
     master.run(&scripts::CLEAN, &["k3s.service"]).await.unwrap();
     let left: Vec<String> = world
@@ -225,5 +225,5 @@ async fn a_restarted_server_keeps_its_cluster_and_a_cleaned_one_forgets_it() {
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(master.start("k3s.service", SERVER_UNIT, "token: correct-horse\n").await.0, 0);
     let nodes: Api<Node> = Api::all(client(&world, &master, "master").await);
-    assert_ne!(wait_ready(&nodes, "master").await.metadata.uid, uid);
+    assert_ne!(wait_ready(&nodes, "master").await.metadata.creation_timestamp, made);
 }

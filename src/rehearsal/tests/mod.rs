@@ -1,8 +1,8 @@
 //! The simulated world as a run meets it: through transports, downloads, and a kube client.
 
-mod faults;
 mod hosts;
 mod k3s;
+mod mishaps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -180,12 +180,13 @@ pub async fn client(world: &World, shell: &Shell, host: &str) -> kube::Client {
     let transport = shell.0.clone();
     let connector = tower::service_fn(move |_: http::Uri| {
         let transport = transport.clone();
-        async move {
+        Box::pin(async move {
             let stream = transport.open_tcp("127.0.0.1", 6443).await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(Tunnel(hyper_util::rt::TokioIo::new(stream)))
-        }
+        })
     });
     let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build(connector);
+    let http = tower::util::MapErr::new(http, tower::BoxError::from);
     let auth = config.auth_layer().unwrap().unwrap();
     kube::client::ClientBuilder::new(http, "default").with_layer(&auth).with_layer(&config.base_uri_layer()).build()
 }

@@ -3,10 +3,14 @@
 
 #[path = "architecture/documents.rs"]
 mod documents;
+#[path = "architecture/example.rs"]
+mod example;
 #[path = "architecture/imports.rs"]
 mod imports;
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/worked_example.rs"]
+mod worked_example;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +40,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The same for what may not be text.
+/// What follows the last dot of a file's name.
 fn extension(path: &Path) -> &str {
     path.extension().and_then(|e| e.to_str()).unwrap_or_default()
 }

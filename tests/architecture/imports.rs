@@ -63,7 +63,8 @@ fn imports_run_one_way() {
     let mut edges = BTreeSet::new();
     for (file, (module, paths)) in imports() {
         let Some(part) = module.first() else { continue };
-        let allowed = rules.get(part.as_str()).unwrap_or_else(|| panic!("{file}: no rule says what `{part}` may import"));
+        let allowed =
+            rules.get(part.as_str()).unwrap_or_else(|| panic!("{file}: no rule says what `{part}` may import"));
         for path in paths {
             let Some(other) = path.first().filter(|other| *other != part && *other != "secret") else { continue };
             edges.insert((part.clone(), other.clone()));
@@ -86,7 +87,10 @@ fn modules_do_not_know_each_other() {
         .filter(|(_, (module, _))| module.first().is_some_and(|part| part == "modules") && module.len() > 1)
         .flat_map(|(file, (module, paths))| {
             let foreign = move |path: &Vec<String>| path[0] == "modules" && path.get(1) != module.get(1);
-            paths.into_iter().filter(move |p| !p.is_empty() && foreign(p)).map(move |p| format!("{file}: {}", p.join("::")))
+            paths
+                .into_iter()
+                .filter(move |p| !p.is_empty() && foreign(p))
+                .map(move |p| format!("{file}: {}", p.join("::")))
         })
         .collect();
     assert!(wrong.is_empty(), "what two modules need belongs into the engine or below:\n{}", wrong.join("\n"));

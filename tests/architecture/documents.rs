@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use xgenctl::cli::Cli;
+use xgenctl::modules::preflight::CHECKS;
+use xgenctl::report::ExitCode;
 
 use super::{extension, files, read, root};
 
@@ -190,4 +192,45 @@ fn troubleshooting_is_about_messages_that_exist() {
     let (known, unknown): (Vec<&str>, Vec<&str>) = quoted.partition(|text| program.contains(text));
     assert!(unknown.is_empty(), "nothing in the program says {unknown:?}");
     assert!(known.len() > 20, "only {} messages were found", known.len());
+}
+
+#[test]
+fn figures_of_the_readme_are_those_of_the_program() {
+    let english = read(ENGLISH).replace('`', "");
+    let codes = ExitCode::ALL.map(|exit| format!("| {} | {} |", exit.code(), exit.meaning()));
+    for row in codes {
+        assert!(english.contains(&row), "{ENGLISH} has no row {row:?}");
+    }
+    assert!(english.contains(&format!("| {} checks of every server", CHECKS.len())), "the number of checks");
+    assert!(read(KOREAN).contains(&format!("{}개 항목", CHECKS.len())), "the number of checks in {KOREAN}");
+}
+
+#[test]
+fn every_event_and_its_fields_are_documented() {
+    let document = read("docs/architecture.md");
+    let source = read("src/engine/event.rs");
+    let body = source.split("pub enum Event {").nth(1).unwrap().split("\n}\n").next().unwrap();
+    let mut event = String::new();
+    for line in body.lines().map(str::trim_end) {
+        let (word, depth) = (line.trim_start(), line.len() - line.trim_start().len());
+        match depth {
+            4 if word.ends_with('{') => {
+                let name = word.trim_end_matches(" {");
+                event = name.char_indices().fold(String::new(), |mut text, (at, c)| {
+                    if at > 0 && c.is_uppercase() {
+                        text.push('_');
+                    }
+                    text.extend(c.to_lowercase());
+                    text
+                });
+            }
+            8 if word.ends_with(',') && !word.starts_with("//") && !["progress", "note"].contains(&event.as_str()) => {
+                let field = word.split(':').next().unwrap();
+                let row = document.lines().find(|l| l.starts_with(&format!("| `{event}` |"))).unwrap_or_default();
+                assert!(row.contains(&format!("`{field}`")), "docs/architecture.md: `{event}` has a field `{field}`");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(event, "note", "the events were not read to their end");
 }

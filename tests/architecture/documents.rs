@@ -81,7 +81,7 @@ fn without_comment(line: &str) -> &str {
 fn command(line: &str) -> Option<Vec<String>> {
     let line = without_comment(line).trim().trim_start_matches("$ ").trim_start_matches("sudo ");
     let rest = match line.split_once(' ').unwrap_or((line, "")) {
-        ("xgenctl", rest) => rest,
+        ("xgenctl", rest) if !rest.is_empty() => rest,
         ("cargo", rest) if rest.starts_with("run ") => rest.split_once(" -- ")?.1,
         _ => return None,
     };

@@ -36,6 +36,7 @@ fn reference() -> &'static Reference {
 /// One site, one faulty run, one good run.
 fn survive(name: &str, plan: Plan, journal: bool) {
     let told = format!("{name}: {:?}", plan.faults());
+    println!("{told}");
     let site = Rehearsal::new(SITE);
     let job = Job { journal, ..Job::default() };
     let first = site.run(plan, job.clone());
@@ -51,7 +52,7 @@ fn survive(name: &str, plan: Plan, journal: bool) {
     assert!(second.ok(), "the second run fails: {}\n--- all events\n{}", context(), site.recorder.text());
     let end = site.world.fingerprint();
     if end != reference().end {
-        let diff = similar::TextDiff::from_lines(&pretty(&reference().end), &pretty(&end)).unified_diff().to_string();
+        let diff = similar::TextDiff::from_lines(pretty(&reference().end), pretty(&end)).unified_diff().to_string();
         panic!("another end state: {}\n{diff}", context());
     }
     assert_eq!(site.world.leftovers(), Vec::<String>::new(), "temporary files stay: {}", context());

@@ -3,7 +3,7 @@
 mod check;
 mod completions;
 mod context;
-mod init;
+pub mod init;
 mod kubeconfig;
 mod node;
 mod runs;

@@ -37,6 +37,12 @@ impl ClusterError {
         Self { operation: operation.into(), reason, transient, hint: None }
     }
 
+    /// The API did not answer a request in time.
+    pub fn no_answer(operation: impl Into<String>, after: std::time::Duration) -> Self {
+        let reason = format!("no answer within {} s", after.as_secs());
+        Self { operation: operation.into(), reason, transient: true, hint: None }
+    }
+
     /// An error of our own, such as a kubeconfig that makes no sense.
     pub fn local(operation: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { operation: operation.into(), reason: reason.into(), transient: false, hint: None }

@@ -78,15 +78,40 @@ impl From<&Node> for NodeSeen {
     }
 }
 
+/// How long the API may take to answer one request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits for the answer to a request; none in time is as good as no connection.
+async fn ask<T>(
+    operation: impl Into<String>,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ClusterError> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|e| ClusterError::new(operation, &e)),
+        Err(_) => Err(ClusterError::no_answer(operation, ANSWER_TIMEOUT)),
+    }
+}
+
+/// As [`ask`], but what is gone already is no error.
+async fn ask_gone<T>(
+    operation: impl Into<String>,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<(), ClusterError> {
+    let request = async {
+        match request.await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop),
+        }
+    };
+    ask(operation, request).await
+}
+
 /// Lists all nodes.
 ///
 /// # Errors
 /// Where the API does not answer or refuses.
 pub async fn list(client: &Client) -> Result<BTreeMap<String, NodeSeen>, ClusterError> {
-    let nodes = Api::<Node>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .map_err(|e| ClusterError::new("list nodes", &e))?;
+    let nodes = ask("list nodes", Api::<Node>::all(client.clone()).list(&ListParams::default())).await?;
     Ok(nodes.iter().map(|n| (n.name_any(), NodeSeen::from(n))).collect())
 }
 
@@ -95,10 +120,7 @@ pub async fn list(client: &Client) -> Result<BTreeMap<String, NodeSeen>, Cluster
 /// # Errors
 /// Where the API does not answer or refuses.
 pub async fn get(client: &Client, name: &str) -> Result<Option<NodeSeen>, ClusterError> {
-    let node = Api::<Node>::all(client.clone())
-        .get_opt(name)
-        .await
-        .map_err(|e| ClusterError::new(format!("read node {name}"), &e))?;
+    let node = ask(format!("read node {name}"), Api::<Node>::all(client.clone()).get_opt(name)).await?;
     Ok(node.as_ref().map(NodeSeen::from))
 }
 
@@ -119,7 +141,7 @@ pub async fn patch(
         patch["metadata"] = json!({ "labels": labels });
     }
     if let Some(taints) = taints {
-        let node = api.get(name).await.map_err(|e| ClusterError::new(operation(), &e))?;
+        let node = ask(operation(), api.get(name)).await?;
         let mut all: Vec<_> =
             taints.iter().map(|t| json!({ "key": t.key, "value": t.value, "effect": t.effect })).collect();
         let own = node.spec.and_then(|s| s.taints).unwrap_or_default();
@@ -128,9 +150,7 @@ pub async fn patch(
         // The list is replaced whole: nobody may have changed it in between.
         patch["metadata"]["resourceVersion"] = json!(node.metadata.resource_version);
     }
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map_err(|e| ClusterError::new(operation(), &e))?;
+    ask(operation(), api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await?;
     Ok(())
 }
 
@@ -144,10 +164,10 @@ pub async fn patch(
 pub async fn drain(client: &Client, name: &str, timeout: Duration) -> Result<Vec<String>, ClusterError> {
     let api = Api::<Node>::all(client.clone());
     let operation = |what: &str| format!("{what} node {name}");
-    if api.get_opt(name).await.map_err(|e| ClusterError::new(operation("read"), &e))?.is_none() {
+    if ask(operation("read"), api.get_opt(name)).await?.is_none() {
         return Ok(Vec::new());
     }
-    api.cordon(name).await.map_err(|e| ClusterError::new(operation("cordon"), &e))?;
+    ask(operation("cordon"), api.cordon(name)).await?;
     let end = tokio::time::Instant::now() + timeout;
     loop {
         let left = evictable(client, name).await?;
@@ -156,12 +176,14 @@ pub async fn drain(client: &Client, name: &str, timeout: Duration) -> Result<Vec
         }
         for pod in &left {
             let pods = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-            match pods.evict(&pod.name_any(), &EvictParams::default()).await {
-                Ok(_) => {}
-                // Gone already, or a budget asks to wait: the next round tells.
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 429 => {}
-                Err(error) => return Err(ClusterError::new(format!("evict pod {}", pod.name_any()), &error)),
-            }
+            // A budget that asks to wait answers with 429: the next round asks again.
+            let eviction = async {
+                match pods.evict(&pod.name_any(), &EvictParams::default()).await {
+                    Err(kube::Error::Api(status)) if status.code == 429 => Ok(()),
+                    other => other.map(drop),
+                }
+            };
+            ask_gone(format!("evict pod {}", pod.name_any()), eviction).await?;
         }
         if tokio::time::Instant::now() >= end {
             return Ok(left
@@ -176,10 +198,7 @@ pub async fn drain(client: &Client, name: &str, timeout: Duration) -> Result<Vec
 /// The pods of a node that have to leave before it goes.
 async fn evictable(client: &Client, node: &str) -> Result<Vec<Pod>, ClusterError> {
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let pods = Api::<Pod>::all(client.clone())
-        .list(&params)
-        .await
-        .map_err(|e| ClusterError::new(format!("list pods of node {node}"), &e))?;
+    let pods = ask(format!("list pods of node {node}"), Api::<Pod>::all(client.clone()).list(&params)).await?;
     Ok(pods
         .into_iter()
         .filter(|pod| {
@@ -196,14 +215,10 @@ async fn evictable(client: &Client, node: &str) -> Result<Vec<Pod>, ClusterError
 /// # Errors
 /// Where the API does not answer or refuses; what is gone already is no error.
 pub async fn delete(client: &Client, name: &str) -> Result<(), ClusterError> {
-    let gone_is_fine = |result: Result<(), kube::Error>, operation: String| match result {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other.map_err(|e| ClusterError::new(operation, &e)),
-    };
     let params = DeleteParams::default();
     let nodes = Api::<Node>::all(client.clone());
-    gone_is_fine(nodes.delete(name, &params).await.map(drop), format!("delete node {name}"))?;
+    ask_gone(format!("delete node {name}"), nodes.delete(name, &params)).await?;
     let secret = format!("{name}.node-password.k3s");
     let secrets = Api::<Secret>::namespaced(client.clone(), "kube-system");
-    gone_is_fine(secrets.delete(&secret, &params).await.map(drop), format!("delete secret {secret}"))
+    ask_gone(format!("delete secret {secret}"), secrets.delete(&secret, &params)).await
 }

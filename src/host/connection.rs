@@ -343,3 +343,64 @@ fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::Process;
+    use super::*;
+
+    /// Notes what it is asked to start; every program ends with `code`.
+    struct Fake {
+        code: i32,
+        started: Mutex<Vec<Vec<String>>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Transport for Fake {
+        async fn spawn(&self, argv: &[String]) -> Result<Process, HostError> {
+            self.started.lock().unwrap().push(argv.to_vec());
+            Ok(Process {
+                stdin: Box::new(tokio::io::sink()),
+                stdout: Box::new(tokio::io::empty()),
+                stderr: Box::new(std::io::Cursor::new(b"no\nluck\n".to_vec())),
+                status: Box::pin(futures::future::ready(Ok(self.code))),
+            })
+        }
+
+        async fn open_tcp(&self, _host: &str, _port: u16) -> Result<Box<dyn Stream>, HostError> {
+            futures::future::pending().await
+        }
+    }
+
+    fn host(code: i32) -> (Arc<Fake>, Host) {
+        let fake = Arc::new(Fake { code, started: Mutex::default() });
+        (fake.clone(), Host::new("box", fake, Sudo::NotNeeded))
+    }
+
+    #[tokio::test]
+    async fn a_probe_asks_for_everything_in_one_go_and_fails_loudly() {
+        let (fake, host) = host(3);
+        let interests = [
+            Interest::File("/etc/a b".into()),
+            Interest::Stat("/bin".into()),
+            Interest::Unit("k3s.service".into()),
+            Interest::Version("/usr/local/bin/k3s".into()),
+        ];
+        let error = host.probe(&interests.into_iter().collect()).await.unwrap_err();
+        assert_eq!(error.to_string(), "box: `xgenctl-probe` ended with code 3");
+        assert_eq!(error.tail(), Some("no\nluck"));
+        let started = fake.started.lock().unwrap();
+        let args = ["file:/etc/a b", "stat:/bin", "unit:k3s.service", "version:/usr/local/bin/k3s"];
+        assert_eq!((started.len(), &started[0][4..]), (1, &args.map(str::to_owned)[..]));
+        assert_eq!(host.round_trips(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_waited_for_without_end() {
+        let (_, host) = host(0);
+        let Err(error) = host.open_tcp("10.0.0.1", 6443).await else { panic!("nothing answers") };
+        assert_eq!(error.to_string(), "box: 10.0.0.1:6443 did not answer the server within 20 s");
+    }
+}

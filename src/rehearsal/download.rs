@@ -11,6 +11,9 @@ use super::faults::{Fault, Point};
 use super::world::{Kept, World};
 use crate::artifact::{Body, Download, FetchError};
 
+/// How long a download may be silent.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where a rehearsal's downloads come from.
 pub struct SimDownload {
     world: World,
@@ -41,7 +44,11 @@ impl Download for SimDownload {
         let lost = |reason: &str| FetchError::Connection { url: url.to_owned(), reason: reason.to_owned() };
         let status = |status: u16| FetchError::Status { url: url.to_owned(), status };
         match fault {
-            Some(Fault::Hang) => std::future::pending::<()>().await,
+            // A real client gives up a download that stalls.
+            Some(Fault::Hang) => {
+                tokio::time::sleep(STALL_TIMEOUT).await;
+                return Err(FetchError::Connection { url: url.to_owned(), reason: "no byte for 30 s".into() });
+            }
             Some(Fault::Killed) => return Err(lost("the rehearsed process was killed")),
             Some(Fault::DownloadStatus(code)) => return Err(status(code)),
             Some(Fault::DownloadBroken | Fault::DownloadTruncated | Fault::DownloadCorrupt) | None => {}

@@ -24,6 +24,8 @@ use super::systemd::served_api;
 use super::world::{Kept, Line, World};
 use crate::host::{HostError, Process, Stream, Transport};
 
+/// How long a connection attempt waits for an answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a round trip to a server takes.
 const ROUND_TRIP: Duration = Duration::from_millis(2);
 /// How long the API takes to answer.
@@ -56,7 +58,11 @@ impl SimTransport {
         let fault = world.pass(Point::Connect, host, "connect");
         tokio::time::sleep(ROUND_TRIP * 3).await;
         match fault {
-            Some(Fault::Hang) => std::future::pending::<()>().await,
+            // SSH gives up by itself.
+            Some(Fault::Hang) => {
+                tokio::time::sleep(CONNECT_TIMEOUT).await;
+                return Err(refused("no answer within 10 s"));
+            }
             Some(Fault::Killed) => return Err(refused("the rehearsed process was killed")),
             Some(_) => return Err(refused("connection reset by peer")),
             None => {}

@@ -7,12 +7,15 @@ systemctl stop "$unit" 2>/dev/null || true
 # KillMode=process leaves the containers running: end their shims, found by the socket only K3s' containerd has.
 for dir in /proc/[0-9]*; do
     pid=${dir#/proc/}
+    # By name first: the text of this script, and so the address, is part of its own command line.
+    case $(cat "$dir/comm" 2>/dev/null) in containerd-shim*) ;; *) continue ;; esac
     if tr '\0' ' ' <"$dir/cmdline" 2>/dev/null | grep -q -- '-address /run/k3s/containerd/containerd.sock'; then
         for child in $(cat "$dir"/task/*/children 2>/dev/null); do kill -9 "$child" 2>/dev/null || true; done
         kill -9 "$pid" 2>/dev/null || true
     fi
 done
-for root in /run/k3s /var/lib/kubelet/pods /var/lib/kubelet/plugins /run/netns/cni- /var/lib/rancher/k3s; do
+# What is mounted inside of these, not the folders themselves: a disk that holds all of K3s' data stays mounted.
+for root in /run/k3s/ /var/lib/kubelet/pods/ /var/lib/kubelet/plugins/ /run/netns/cni- /var/lib/rancher/k3s/; do
     awk -v root="$root" 'index($2, root) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r mount; do
         umount -l -- "$mount" 2>/dev/null || true
     done
@@ -31,8 +34,14 @@ for tables in iptables ip6tables; do
     fi
 done
 name=${unit%.service}
-rm -rf --one-file-system -- "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.env" "/etc/systemd/system/$unit.d" \
-    /etc/rancher/k3s /etc/rancher/node /run/k3s /run/flannel /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni \
+for folder in /etc/rancher/k3s /etc/rancher/node /run/k3s /run/flannel /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni; do
+    if mountpoint -q "$folder" 2>/dev/null; then
+        find "$folder" -xdev -mindepth 1 -delete
+    else
+        rm -rf --one-file-system -- "$folder"
+    fi
+done
+rm -rf -- "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.env" "/etc/systemd/system/$unit.d" \
     /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "/usr/local/bin/$name-uninstall.sh" "/run/xgenctl/restart-$unit"
 for link in kubectl crictl ctr; do
     if [ "$(readlink "/usr/local/bin/$link" 2>/dev/null)" = k3s ] ||

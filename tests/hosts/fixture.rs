@@ -13,22 +13,15 @@ use tempfile::TempDir;
 use xgenctl::host::{Host, HostError, SshOptions, connect_ssh};
 use xgenctl::project::SshAccess;
 
-/// Whether tests against real servers are wanted; says what is skipped where they are not.
+/// Whether tests against real servers are wanted and can run; says what is skipped where they do not. Only root's sshd
+/// logs users in.
 pub fn real(test: &str) -> bool {
     let wanted = std::env::var_os("XGENCTL_REAL").is_some_and(|v| v == "1");
-    if !wanted {
-        eprintln!("skipped {test}: needs sshd, runs with XGENCTL_REAL=1");
-    }
-    wanted
-}
-
-/// As [`real`], and whether this is root, which tests that make users need.
-pub fn real_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped {test}: needs root");
+    if !wanted || !root {
+        eprintln!("skipped {test}: needs sshd and root, runs with XGENCTL_REAL=1");
     }
-    real(test) && root
+    wanted && root
 }
 
 /// Runs a program of this machine that must succeed; returns what it printed.
@@ -122,10 +115,11 @@ impl Sshd {
         fs::write(&keys, fs::read(operator.file("id.pub")).unwrap()).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = folder.path().display();
+        // With another home the shells read none of this machine's own start files.
         lines += &format!(
             "\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nAuthorizedKeysFile {path}/authorized_keys\n\
              StrictModes no\nUsePAM no\nKbdInteractiveAuthentication no\nPasswordAuthentication no\n\
-             PermitRootLogin yes\nLogLevel DEBUG1\nMaxStartups 100\n"
+             PermitRootLogin yes\nLogLevel DEBUG1\nMaxStartups 100\nSetEnv HOME={path}\n"
         );
         fs::write(folder.path().join("sshd_config"), lines).unwrap();
         let log = folder.path().join("log");

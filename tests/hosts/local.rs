@@ -12,7 +12,7 @@ use xgenctl::host::local::Local;
 use xgenctl::host::scripts::{self, Script};
 use xgenctl::host::{Command, FileSpec, Host, HostError, Source, Sudo};
 
-use super::fixture::{sh, until};
+use super::fixture::{real, sh, until};
 
 /// This machine, as the user who runs the tests: no sudo.
 pub fn here() -> Host {
@@ -157,7 +157,7 @@ async fn a_file_that_cannot_be_written_says_why() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told() {
+async fn a_write_that_fails_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     // A limit on the size of files stands in for a disk that is full.
     let script = format!("ulimit -f 1; trap '' XFSZ; exec 2>&1; {}", scripts::PUT.text);
@@ -167,6 +167,48 @@ async fn a_full_disk_is_told() {
     let output = here().exec(&Command::new(argv).stdin(vec![0; 100_000])).await.unwrap();
     assert_ne!(output.code, 0);
     only(folder.path(), &[]);
+}
+
+/// A small file system in memory, for as long as the value lives; `None` where this machine does not allow it.
+struct Disk(TempDir);
+
+impl Disk {
+    fn new() -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=1m", "xgenctl-test", folder.path().to_str().unwrap()];
+        let mounted = std::process::Command::new("mount").args(mount).stderr(std::process::Stdio::null()).status();
+        mounted.is_ok_and(|s| s.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        sh("umount", &[self.0.path().to_str().unwrap()]);
+    }
+}
+
+#[tokio::test]
+async fn full_and_read_only_disks_are_told() {
+    if !real("full_and_read_only_disks_are_told") {
+        return;
+    }
+    let Some(disk) = Disk::new() else { return eprintln!("skipped: nothing can be mounted here") };
+    let folder = TempDir::new().unwrap();
+    let source = folder.path().join("source");
+    big_file(&source, 5);
+    let sha = digest(&source);
+    let path = disk.0.path().join("f");
+    let put = async |source: Source, sha: &str| here().put(&spec(&path, sha), &source, &quiet).await.unwrap_err();
+    for source in [Source::Bytes(fs::read(&source).unwrap()), Source::Path(source)] {
+        let error = put(source, &sha).await;
+        assert!(matches!(error, HostError::File { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("here: {}: no space left on the disk (", path.display())), "{text}");
+        assert!(!path.exists());
+    }
+    sh("mount", &["-o", "remount,ro", disk.0.path().to_str().unwrap()]);
+    let text = put(Source::Bytes(b"a".to_vec()), &hash_of(b"a")).await.to_string();
+    assert!(text.contains("the file system is read-only"), "{text}");
 }
 
 #[tokio::test]

@@ -67,13 +67,20 @@ async fn a_program_that_takes_too_long_is_ended() {
         return;
     }
     let (_operator, sshd, host) = connected("").await;
-    let command = Command::new(["sleep", "1000"]).timeout(Duration::from_millis(500));
+    let sleeps = async || sshd.sessions().iter().any(|pid| super::fixture::name_of(*pid) == "sleep");
+    for script in ["sleep 1000", "trap '' TERM; sleep 1000 & wait; wait"] {
+        let command = Command::new(["sh", "-c", script]).timeout(Duration::from_secs(900));
+        let running = tokio::spawn({
+            let host = host.clone();
+            async move { host.exec(&command).await }
+        });
+        until("the start of the program", sleeps).await;
+        running.abort();
+        until("the end of the program", async || !sleeps().await).await;
+    }
+    let command = Command::new(["sleep", "1000"]).timeout(Duration::from_millis(100));
     let error = host.exec(&command).await.unwrap_err();
     assert_eq!(error.to_string(), "box: `sleep 1000` did not end within 0 s");
-    until("the end of the program", async || {
-        !sshd.sessions().iter().any(|pid| super::fixture::name_of(*pid) == "sleep")
-    })
-    .await;
     assert_eq!(host.run(&Command::new(["echo", "on"])).await.unwrap(), "on\n");
 }
 
@@ -255,4 +262,25 @@ async fn a_large_upload_is_cut_and_resumed() {
     assert_eq!(digest(&path), sha);
     assert_eq!(host.round_trips(), 2);
     only(target.path(), &["k3s"]);
+}
+
+#[tokio::test]
+async fn a_host_that_is_dropped_leaves_nothing_open() {
+    if !real("a_host_that_is_dropped_leaves_nothing_open") {
+        return;
+    }
+    let (operator, gate, direct) = connected("").await;
+    let behind = Sshd::start(&operator, "");
+    operator.knows(&behind);
+    let mut access = operator.access(&behind);
+    access.jump = Some(format!("127.0.0.1:{}", gate.port));
+    let host = operator.connect(&access).await.unwrap();
+    let stream = host.open_tcp("127.0.0.1", gate.port).await.unwrap();
+    let (_, held) =
+        host.hold(&Command::new(["sh", "-c", "echo on; cat"])).await.unwrap().unwrap_or_else(|o| panic!("{o:?}"));
+    // What is still in use keeps the connection; the last one closes it.
+    drop((host, direct));
+    assert!(!*held.lost.borrow());
+    drop((held, stream));
+    until("the end of all connections", async || gate.sessions().is_empty() && behind.sessions().is_empty()).await;
 }

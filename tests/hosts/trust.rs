@@ -54,7 +54,8 @@ async fn a_key_that_is_accepted_is_remembered() {
         let asked = answers(&mut operator, "yes");
         // Several connections to one new host at the same time ask once.
         let (one, two) = tokio::join!(connect(&operator, &sshd), connect(&operator, &sshd));
-        (one.unwrap(), two.unwrap());
+        one.unwrap();
+        two.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 1);
         let text = known_hosts(&operator);
         assert_eq!((text.lines().count(), text.starts_with("|1|")), (1, hashed), "{text}");

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use xgenctl::host::ssh::Question;
 use xgenctl::host::{Command, Host, HostError, Source, scripts};
 use xgenctl::project::SshAccess;
 use xgenctl::secret::Secret;
 
-use super::fixture::{Operator, Sshd, name_of, real_root, sh, until};
+use super::fixture::{Operator, Sshd, name_of, real, sh, until};
 use super::local::{big_file, digest, spec};
 use super::login::answers;
 
@@ -82,7 +83,7 @@ const ROOT: &str = "root\nthe input";
 
 #[tokio::test]
 async fn a_password_logs_in_by_either_method() {
-    if !real_root("a_password_logs_in_by_either_method") {
+    if !real("a_password_logs_in_by_either_method") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -107,8 +108,53 @@ async fn a_password_logs_in_by_either_method() {
 }
 
 #[tokio::test]
+async fn the_servers_own_questions_are_answered() {
+    if !real("the_servers_own_questions_are_answered") {
+        return;
+    }
+    let user = User::new("ALL=(ALL) NOPASSWD: ALL");
+    let config = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no";
+    let (mut operator, _sshd, mut access) = server(&user, config);
+    access.key = None;
+    access.password = Some(Secret::new(PASSWORD));
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+    access.password = Some(Secret::new("not this one"));
+    let error = operator.connect(&access).await.err().unwrap();
+    assert!(matches!(error, HostError::Login { .. }), "{error:?}");
+    access.password = None;
+    let asked = answers(&mut operator, PASSWORD);
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+    assert_eq!(*asked.lock().unwrap(), [Question::Hidden("box: Password:".into())]);
+}
+
+#[tokio::test]
+async fn a_server_may_want_a_key_and_a_password() {
+    if !real("a_server_may_want_a_key_and_a_password") {
+        return;
+    }
+    let user = User::new("ALL=(ALL) NOPASSWD: ALL");
+    let config = "PasswordAuthentication yes\nAuthenticationMethods publickey,password";
+    let (operator, _sshd, mut access) = server(&user, config);
+    let error = operator.connect(&access).await.err().unwrap().to_string();
+    assert!(error.contains("(accepted, but it wants more)"), "{error}");
+    assert!(error.ends_with("the server takes password"), "{error}");
+    access.password = Some(Secret::new(PASSWORD));
+    assert_eq!(whoami(&operator.connect(&access).await.unwrap()).await.unwrap(), ROOT);
+}
+
+#[tokio::test]
+async fn this_machine_goes_through_the_same_sudo() {
+    if !real("this_machine_goes_through_the_same_sudo") {
+        return;
+    }
+    let local = std::sync::Arc::new(xgenctl::host::local::Local { name: "here".into() });
+    let host = Host::new("here", local, xgenctl::host::Sudo::Use { password: None });
+    assert_eq!(whoami(&host).await.unwrap(), ROOT);
+}
+
+#[tokio::test]
 async fn sudo_without_a_password() {
-    if !real_root("sudo_without_a_password") {
+    if !real("sudo_without_a_password") {
         return;
     }
     let user = User::new("ALL=(ALL) NOPASSWD: ALL");
@@ -123,7 +169,7 @@ async fn sudo_without_a_password() {
 
 #[tokio::test]
 async fn sudo_with_a_password() {
-    if !real_root("sudo_with_a_password") {
+    if !real("sudo_with_a_password") {
         return;
     }
     let user = User::new("ALL=(ALL) ALL");
@@ -156,7 +202,7 @@ async fn sudo_with_a_password() {
 
 #[tokio::test]
 async fn a_user_who_may_not_use_sudo_is_told() {
-    if !real_root("a_user_who_may_not_use_sudo_is_told") {
+    if !real("a_user_who_may_not_use_sudo_is_told") {
         return;
     }
     let user = User::new("");
@@ -168,7 +214,7 @@ async fn a_user_who_may_not_use_sudo_is_told() {
 
 #[tokio::test]
 async fn through_sudo_files_get_their_owner_and_programs_their_end() {
-    if !real_root("through_sudo_files_get_their_owner_and_programs_their_end") {
+    if !real("through_sudo_files_get_their_owner_and_programs_their_end") {
         return;
     }
     let user = User::new("ALL=(ALL) ALL");

@@ -103,7 +103,7 @@ fn without_a_terminal_missing_answers_are_named() {
         error.hint().as_deref(),
         Some("give them, or run `xgenctl init` on a terminal; `--help` lists all flags")
     );
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.exit_code().code(), 2);
     let error = run(folder.path(), &["--name", "a"], None).unwrap_err();
     assert_eq!(error.to_string(), "there is no terminal to ask on, and these are missing: --domain");
     assert!(names(folder.path()).is_empty());
@@ -114,7 +114,7 @@ fn answers_that_cannot_be_used() {
     let folder = tempfile::tempdir().unwrap();
     let error = |flags: &[&str]| {
         let error = run(folder.path(), flags, None).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code().code(), 2);
         error.to_string()
     };
     assert_eq!(
@@ -270,7 +270,7 @@ fn questions_broken_off_leave_nothing() {
     let error =
         init(args(folder.path(), &[]), Some(&mut Gone), None, &Redactor::default(), &mut Vec::new()).unwrap_err();
     assert_eq!(
-        (error.exit_code(), error.to_string().as_str()),
+        (error.exit_code().code(), error.to_string().as_str()),
         (130, "the questions were not answered: read interrupted")
     );
     assert!(names(folder.path()).is_empty());

@@ -1,35 +1,36 @@
 //! Programs and tunnels: channels on one connection.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::FutureExt;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, Sig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::{Client, Shared};
+use super::stream::{Input, Sender, Tunnel, queue, send};
 use super::target::Target;
 use super::wire::Impatient;
 use super::{SshOptions, login};
 use crate::host::{HostError, Process, Stream, Transport};
 
-/// OpenSSH allows ten programs at a time on a connection (`MaxSessions`).
-const MOST_SESSIONS: usize = 10;
+/// OpenSSH allows ten programs at a time on a connection (`MaxSessions`); one of them is kept for ending others.
+const MOST_SESSIONS: usize = 9;
+/// What is printed before a program starts, with the number of its process group, and taken out again on our side.
+const GROUP: &[u8] = b"[xgenctl-group]";
+/// The shell text that prints it; the program and its arguments follow as its own arguments.
+const ENTER: &str = r#"printf '[xgenctl-group]%s\n' $$ >&2; exec "$@""#;
 /// Servers that allow fewer are asked again when a program has ended, or after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often they are asked.
 const MOST_ASKED: usize = 120;
-/// How much of a channel's output may wait for its reader. One connection carries all channels: a slow reader must not
-/// hold up the others before this much has piled up.
-const MOST_WAITING: usize = 16 * 1024 * 1024;
+/// How long an abandoned program gets to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// An authenticated connection. Programs and tunnels keep it alive.
 pub struct Connection {
@@ -76,9 +77,10 @@ impl Connection {
 
     /// A TCP connection made by the server.
     pub(super) async fn tunnel(&self, host: &str, port: u16) -> Result<Box<dyn Stream>, HostError> {
-        let opened = self.inner.handle.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0).await;
-        let channel = match opened {
-            Ok(channel) => channel,
+        let (inner, to) = (self.inner.clone(), host.to_owned());
+        let open = async move { inner.handle.channel_open_direct_tcpip(to, u32::from(port), "127.0.0.1", 0).await };
+        let channel = match open_fresh(open).await {
+            Ok(fresh) => fresh.taken(),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited)) => {
                 return Err(HostError::Protocol {
                     host: self.inner.target.node.clone(),
@@ -90,13 +92,21 @@ impl Connection {
             }
             Err(error) => return Err(self.inner.failed(error).await),
         };
+        let Some(channel) = channel else { return Err(self.inner.failed(russh::Error::Disconnect).await) };
         let abandoned = CancellationToken::new();
         let (output, to_output) = queue();
         let guard = abandoned.clone().drop_guard();
         let input = Input::new(&channel, &abandoned);
         let closed = input.gone.clone();
-        let work =
-            Pump { channel, output: Some(to_output), errors: None, abandoned, closed, inner: self.inner.clone() };
+        let work = Pump {
+            channel,
+            output: Some(to_output),
+            errors: None,
+            group: Group::None,
+            abandoned,
+            closed,
+            inner: self.inner.clone(),
+        };
         tokio::spawn(work.run(None));
         Ok(Box::new(Tunnel { output, input, _guard: guard }))
     }
@@ -127,11 +137,12 @@ impl Inner {
     }
 
     /// Opens a channel for a program, as soon as the server lets us have one more.
-    async fn session(&self) -> Result<(Channel<Msg>, OwnedSemaphorePermit), HostError> {
+    async fn session(self: &Arc<Self>) -> Result<(Fresh, OwnedSemaphorePermit), HostError> {
         let closed = |_| self.target.broken("the connection was closed");
         let permit = self.sessions.clone().acquire_owned().await.map_err(closed)?;
         for _ in 0..MOST_ASKED {
-            match self.handle.channel_open_session().await {
+            let inner = self.clone();
+            match open_fresh(async move { inner.handle.channel_open_session().await }).await {
                 Ok(channel) => return Ok((channel, permit)),
                 Err(russh::Error::ChannelOpenFailure(_)) => {
                     // Time passing is as good as a program ending: its end may have been told already.
@@ -147,14 +158,44 @@ impl Inner {
     }
 }
 
+/// A channel that was opened and is closed again where nobody takes it: SSH itself would leave it open, and the server
+/// would count it.
+struct Fresh(Option<Channel<Msg>>);
+
+impl Fresh {
+    fn taken(mut self) -> Option<Channel<Msg>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // Without a runtime the connection is gone, and the channel with it.
+        if let (Some(channel), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { channel.close().await });
+        }
+    }
+}
+
+/// Opens a channel. Goes on where the caller stops waiting, so that the server's answer always finds somebody.
+async fn open_fresh(
+    open: impl Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+) -> Result<Fresh, russh::Error> {
+    let task = tokio::spawn(async move { open.await.map(|channel| Fresh(Some(channel))) });
+    task.await.unwrap_or(Err(russh::Error::Disconnect))
+}
+
 #[async_trait]
 impl Transport for Connection {
     async fn spawn(&self, argv: &[String]) -> Result<Process, HostError> {
         let inner = &self.inner;
-        let (channel, permit) = inner.session().await?;
-        if let Err(error) = channel.exec(true, shell_words(argv)).await {
+        let (fresh, permit) = inner.session().await?;
+        if let Some(channel) = &fresh.0
+            && let Err(error) = channel.exec(true, command_line(argv)).await
+        {
             return Err(inner.failed(error).await);
         }
+        let Some(channel) = fresh.taken() else { return Err(inner.failed(russh::Error::Disconnect).await) };
         let abandoned = CancellationToken::new();
         let guard = abandoned.clone().drop_guard();
         let (stdout, to_stdout) = queue();
@@ -163,7 +204,15 @@ impl Transport for Connection {
         let input = Input::new(&channel, &abandoned);
         let closed = input.gone.clone();
         let (output, errors) = (Some(to_stdout), Some(to_stderr));
-        let work = Pump { channel, output, errors, abandoned, closed, inner: inner.clone() };
+        let work = Pump {
+            channel,
+            output,
+            errors,
+            group: Group::Awaited(Vec::new()),
+            abandoned,
+            closed,
+            inner: inner.clone(),
+        };
         tokio::spawn(async move {
             let inner = work.inner.clone();
             let _permit = permit;
@@ -188,6 +237,13 @@ impl Transport for Connection {
     }
 }
 
+/// The command line for a program: the shell that `exec` starts in place of the login shell leads the process group that
+/// sshd made, tells its number, and becomes the program.
+fn command_line(argv: &[String]) -> String {
+    let shell = ["sh", "-c", ENTER, "sh"].map(str::to_owned);
+    format!("exec {}", shell_words(&[&shell, argv].concat()))
+}
+
 /// One command line that any login shell takes apart into exactly `argv` again: every word in single quotes. Quotes and
 /// backslashes stand outside of them, where POSIX shells and fish agree on what they mean.
 fn shell_words(argv: &[String]) -> String {
@@ -195,11 +251,46 @@ fn shell_words(argv: &[String]) -> String {
     argv.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
+/// The process group of a program.
+enum Group {
+    /// A tunnel has none.
+    None,
+    /// Not told yet; what standard error had until now.
+    Awaited(Vec<u8>),
+    /// Its number.
+    Known(u32),
+}
+
+impl Group {
+    /// Takes the number out of standard error; returns what is the program's own.
+    fn take_from(&mut self, data: Bytes) -> Bytes {
+        let Self::Awaited(early) = self else { return data };
+        early.extend_from_slice(&data);
+        let Some(at) = early.windows(GROUP.len()).position(|w| w == GROUP) else { return Bytes::new() };
+        let number = at + GROUP.len();
+        let Some(length) = early[number..].iter().position(|b| *b == b'\n') else { return Bytes::new() };
+        let known = std::str::from_utf8(&early[number..number + length]).ok().and_then(|n| n.parse().ok());
+        let mut rest = early[..at].to_vec();
+        rest.extend_from_slice(&early[number + length + 1..]);
+        *self = known.map_or(Self::None, Self::Known);
+        rest.into()
+    }
+
+    /// What standard error had where the number never came.
+    fn leftover(&mut self) -> Bytes {
+        match self {
+            Self::Awaited(early) => std::mem::take(early).into(),
+            Self::None | Self::Known(_) => Bytes::new(),
+        }
+    }
+}
+
 /// Moves what arrives on a channel to its readers.
 struct Pump {
     channel: Channel<Msg>,
     output: Option<Sender>,
     errors: Option<Sender>,
+    group: Group,
     /// Told when nobody wants the program or tunnel any more.
     abandoned: CancellationToken,
     /// Told when the channel is closed.
@@ -217,8 +308,7 @@ impl Pump {
                 message = self.channel.wait() => message,
                 () = self.abandoned.cancelled() => {
                     if is_program {
-                        // Best effort: it also loses its standard input, and sshd may not pass signals on.
-                        let _ = self.channel.signal(Sig::TERM).await;
+                        self.end_program().await;
                     }
                     let _ = self.channel.close().await;
                     break;
@@ -226,7 +316,10 @@ impl Pump {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => send(&mut self.output, data).await,
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => send(&mut self.errors, data).await,
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
+                    let data = self.group.take_from(data);
+                    send(&mut self.errors, data).await;
+                }
                 Some(ChannelMsg::ExitStatus { exit_status }) => code = Some(exit_status as i32),
                 Some(ChannelMsg::ExitSignal { signal_name, .. }) => code = Some(128 + number(&signal_name)),
                 Some(ChannelMsg::Failure) => {
@@ -234,7 +327,10 @@ impl Pump {
                     let _ = self.channel.close().await;
                     break;
                 }
-                Some(ChannelMsg::Eof) => (self.output, self.errors) = (None, None),
+                Some(ChannelMsg::Eof) => {
+                    send(&mut self.errors, self.group.leftover()).await;
+                    (self.output, self.errors) = (None, None);
+                }
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}
             }
@@ -264,13 +360,43 @@ impl Pump {
     }
 }
 
-/// Hands data on; a reader that is gone does not want any.
-async fn send(to: &mut Option<Sender>, data: Bytes) {
-    let Some(sender) = to else { return };
-    let size = u32::try_from(data.len()).unwrap_or(u32::MAX).min(MOST_WAITING as u32);
-    let Ok(space) = sender.space.clone().acquire_many_owned(size).await else { return };
-    if sender.queue.send(Ok((data, space))).is_err() {
-        *to = None;
+impl Pump {
+    /// Ends the program: no more input, then signals to its process group. They come from a program of their own, as sshd
+    /// passes none on where root is logged in, and reach what the login user may end.
+    async fn end_program(&mut self) {
+        let _ = self.channel.eof().await;
+        for signal in ["TERM", "KILL"] {
+            // One that is just being started tells its group soon.
+            if self.closes_or(|group| !matches!(group, Group::Awaited(_))).await {
+                return;
+            }
+            if let Group::Known(group) = self.group {
+                let order = shell_words(&["kill", "-s", signal, "--", &format!("-{group}")].map(str::to_owned));
+                let inner = self.inner.clone();
+                let open = open_fresh(async move { inner.handle.channel_open_session().await }).await;
+                if let Ok(Fresh(Some(channel))) = &open {
+                    let _ = channel.exec(false, order).await;
+                }
+                if self.closes_or(|_| false).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads on for a while, until the channel is closed (true) or `enough` is known of the group.
+    async fn closes_or(&mut self, enough: impl Fn(&Group) -> bool) -> bool {
+        let read = async {
+            while !enough(&self.group) {
+                match self.channel.wait().await {
+                    Some(ChannelMsg::ExtendedData { data, ext: 1 }) => drop(self.group.take_from(data)),
+                    Some(ChannelMsg::Close) | None => return true,
+                    Some(_) => {}
+                }
+            }
+            false
+        };
+        tokio::time::timeout(GRACE, read).await.unwrap_or(false)
     }
 }
 
@@ -293,114 +419,8 @@ fn number(signal: &Sig) -> i32 {
     }
 }
 
-type Piece = io::Result<(Bytes, OwnedSemaphorePermit)>;
-
-struct Sender {
-    queue: mpsc::UnboundedSender<Piece>,
-    space: Arc<Semaphore>,
-}
-
-/// The output of a channel, for its reader.
-struct Queue {
-    pieces: mpsc::UnboundedReceiver<Piece>,
-    /// What the reader is at, with the space it takes.
-    current: Option<(Bytes, OwnedSemaphorePermit)>,
-}
-
-fn queue() -> (Queue, Sender) {
-    let (sender, pieces) = mpsc::unbounded_channel();
-    let space = Arc::new(Semaphore::new(MOST_WAITING));
-    (Queue { pieces, current: None }, Sender { queue: sender, space })
-}
-
-impl AsyncRead for Queue {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if let Some((bytes, _)) = &mut self.current {
-                let size = bytes.len().min(buf.remaining());
-                if size > 0 || buf.remaining() == 0 {
-                    buf.put_slice(&bytes.split_to(size));
-                    if !bytes.has_remaining() {
-                        self.current = None;
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                self.current = None;
-            }
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(Ok(piece)) => self.current = Some(piece),
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-}
-
-/// The input of a channel. Writing fails as soon as the channel is closed: SSH itself would wait for a window for ever.
-struct Input {
-    inner: Pin<Box<dyn AsyncWrite + Send>>,
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    gone: CancellationToken,
-}
-
-impl Input {
-    fn new(channel: &Channel<Msg>, abandoned: &CancellationToken) -> Self {
-        let gone = abandoned.child_token();
-        Self { inner: Box::pin(channel.make_writer()), closed: Box::pin(gone.clone().cancelled_owned()), gone }
-    }
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        self.inner.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        self.inner.as_mut().poll_shutdown(cx)
-    }
-}
-
-/// A TCP connection on the server's side.
-struct Tunnel {
-    output: Queue,
-    input: Input,
-    _guard: DropGuard,
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.output).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.input).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.input).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
     #[test]
@@ -414,26 +434,17 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_queue_gives_space_back_when_it_is_read() {
-        let (mut queue, sender) = queue();
-        let space = sender.space.clone();
-        let mut to = Some(sender);
-        send(&mut to, Bytes::from_static(b"hello ")).await;
-        send(&mut to, Bytes::from_static(b"world")).await;
-        assert_eq!(space.available_permits(), MOST_WAITING - 11);
-        drop(to);
-        let mut text = String::new();
-        queue.read_to_string(&mut text).await.unwrap();
-        assert_eq!((text.as_str(), space.available_permits()), ("hello world", MOST_WAITING));
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_is_gone_costs_nothing() {
-        let (queue, sender) = queue();
-        let mut to = Some(sender);
-        drop(queue);
-        send(&mut to, Bytes::from_static(b"x")).await;
-        assert!(to.is_none());
+    #[test]
+    fn the_number_of_the_group_is_taken_out_of_standard_error() {
+        let mut group = Group::Awaited(Vec::new());
+        assert_eq!(group.take_from(Bytes::from_static(b"motd\n[xgenctl-gr")), Bytes::new());
+        assert_eq!(group.take_from(Bytes::from_static(b"oup]42\nown")), Bytes::from_static(b"motd\nown"));
+        assert!(matches!(group, Group::Known(42)));
+        assert_eq!(
+            group.take_from(Bytes::from_static(b"[xgenctl-group]7\n")),
+            Bytes::from_static(b"[xgenctl-group]7\n")
+        );
+        let mut group = Group::Awaited(b"no shell".to_vec());
+        assert_eq!(group.leftover(), Bytes::from_static(b"no shell"));
     }
 }

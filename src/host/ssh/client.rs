@@ -1,5 +1,6 @@
 //! Our side of a connection: is the server the one it claims to be, and is it still there?
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -242,6 +243,14 @@ impl Client {
     }
 }
 
+/// Whether the other end is gone: which of these it is depends only on what was under way.
+fn is_end(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
+}
+
 /// Type and fingerprint of a key.
 fn describe(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm().as_str(), fingerprint(key))
@@ -286,9 +295,7 @@ impl client::Handler for Client {
                         format!("the server has not answered for {} s", silence.as_secs())
                     }
                     russh::Error::HUP | russh::Error::Disconnect => "the server closed the connection".into(),
-                    russh::Error::IO(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                        "the server closed the connection".into()
-                    }
+                    russh::Error::IO(e) if is_end(e.kind()) => "the server closed the connection".into(),
                     error => error.to_string(),
                 };
                 (text, Err(error))

@@ -309,8 +309,8 @@ mod tests {
             // A line without an end is not spoilt.
             fs::write(&file, text.trim_end()).unwrap();
             remember("db", &key(B), hashed, &file).unwrap();
-            assert_eq!(KnownHosts::read("[web]:2222", &[file.clone()]).check(&key(A)), Verdict::Known);
-            assert_eq!(KnownHosts::read("db", &[file.clone()]).check(&key(B)), Verdict::Known);
+            assert_eq!(KnownHosts::read("[web]:2222", std::slice::from_ref(&file)).check(&key(A)), Verdict::Known);
+            assert_eq!(KnownHosts::read("db", std::slice::from_ref(&file)).check(&key(B)), Verdict::Known);
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         }
     }

@@ -74,7 +74,7 @@ struct Candidate<'a> {
 
 /// Where a key is.
 enum Way<'a> {
-    Agent(AgentIdentity),
+    Agent(Box<PublicKey>, String),
     File(&'a KeyFile, &'a Material),
 }
 
@@ -95,18 +95,21 @@ impl Login<'_> {
         let files: Vec<(KeyFile, Material)> = self.target.keys.iter().map(|k| (k.clone(), self.read(k))).collect();
         let named = |key: &PublicKey| {
             let same = |m: &Material| m.public().is_some_and(|p| p.key_data() == key.key_data());
-            files.iter().find(|(file, material)| file.named != Named::Nobody && same(material)).map(|(f, _)| f.named)
+            files.iter().find(|(_, material)| same(material)).map(|(file, _)| file.named)
         };
         let (mut agent, identities) = self.agent().await.map_or((None, Vec::new()), |(a, keys)| (Some(a), keys));
         let mut candidates: Vec<Candidate> = Vec::new();
         for identity in identities {
-            let rank = match named(&identity.public_key()) {
+            // Certificates are not supported.
+            let AgentIdentity::PublicKey { key, comment } = identity else { continue };
+            let rank = match named(&key) {
                 Some(Named::Project) => 0,
-                Some(_) => 2,
+                Some(Named::Config) => 2,
+                Some(Named::Nobody) => 3,
                 None if self.target.identities_only => continue,
                 None => 3,
             };
-            candidates.push(Candidate { rank, way: Way::Agent(identity) });
+            candidates.push(Candidate { rank, way: Way::Agent(Box::new(key), comment) });
         }
         for (file, material) in &files {
             let rank = if file.named == Named::Project { 1 } else { 4 };
@@ -121,17 +124,14 @@ impl Login<'_> {
             }
             let step = match (candidate.way, &mut agent) {
                 (Way::File(file, material), _) => self.with_file(file, material, &mut offered).await?,
-                (Way::Agent(AgentIdentity::PublicKey { key, comment }), Some(agent)) => {
+                (Way::Agent(key, comment), Some(agent)) => {
                     self.with_agent_key(agent, &key, &comment, &mut offered).await?
                 }
-                // Certificates are not supported.
-                (Way::Agent(_), _) => continue,
+                // Its keys are listed, so there is an agent.
+                (Way::Agent(..), None) => continue,
             };
-            match step {
-                Step::In => return Ok(true),
-                Step::Refused => {}
-                // Another method is due, no other key.
-                Step::More => break,
+            if matches!(step, Step::In) {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -358,8 +358,12 @@ impl Login<'_> {
                 let attempt = self.handle.authenticate_password(self.target.user.clone(), password.expose());
                 let result = self.shared.within(ATTEMPT, attempt).await.ok_or_else(|| self.silent())?;
                 let result = result.map_err(|e| self.target.broken(e.to_string()))?;
-                if matches!(self.step(result, "the password").await?, Step::In) {
-                    return Ok(true);
+                match self.step(result, "the password").await? {
+                    Step::In => return Ok(true),
+                    // The same words would be wrong by the other method too, and count against the account.
+                    Step::Refused if self.takes(MethodKind::Password) => continue,
+                    // Or passwords are not taken at all, which the server says only now.
+                    Step::Refused | Step::More => {}
                 }
             }
             if self.takes(MethodKind::KeyboardInteractive) && self.interactively().await? {

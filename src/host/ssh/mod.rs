@@ -12,6 +12,7 @@ pub mod known_hosts;
 pub mod login;
 pub mod target;
 
+mod stream;
 mod wire;
 
 use std::collections::HashMap;

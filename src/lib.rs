@@ -12,6 +12,10 @@
 //! * [`rehearsal`]: servers and a cluster that exist only in memory.
 //! * [`report`]: terminal, plain text, JSON, run log, diagnostics.
 
+// Nothing but `report` writes to the streams, and it goes through `io::Write`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![warn(missing_docs)]
+
 pub mod artifact;
 pub mod cli;
 pub mod cluster;

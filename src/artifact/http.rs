@@ -61,10 +61,12 @@ impl HttpDownload {
         Self::build(limits, |builder| builder)
     }
 
-    /// A client that asks no proxy, whatever the environment of the test says.
-    #[cfg(test)]
-    pub(super) fn direct(limits: Limits) -> Self {
-        Self::build(limits, reqwest::ClientBuilder::no_proxy).unwrap()
+    /// A client that asks no proxy, whatever the environment says.
+    ///
+    /// # Errors
+    /// As [`HttpDownload::new`].
+    pub fn direct(limits: Limits) -> Result<Self, FetchError> {
+        Self::build(limits, reqwest::ClientBuilder::no_proxy)
     }
 
     fn build(limits: Limits, change: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> Result<Self, FetchError> {
@@ -213,7 +215,11 @@ fn is_about_trust(error: &reqwest::Error) -> bool {
 
 /// Whether the connection closed before the announced end.
 fn is_cut_short(error: &reqwest::Error) -> bool {
-    chain(error).any(|e| e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message))
+    chain(error).any(|e| {
+        let closed = e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+        let ended = e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::UnexpectedEof);
+        closed || ended
+    })
 }
 
 /// The address as messages show it: a mirror's user and password stay out of them.

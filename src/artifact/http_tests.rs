@@ -9,7 +9,7 @@ use crate::artifact::testserver::{Answer, TestServer};
 const CHILD: &str = "XGENCTL_HTTP_TEST_URL";
 
 fn quick() -> HttpDownload {
-    HttpDownload::direct(Limits { connect: Duration::from_secs(20), stall: Duration::from_millis(300) })
+    HttpDownload::direct(Limits { connect: Duration::from_secs(20), stall: Duration::from_millis(300) }).unwrap()
 }
 
 async fn read(download: &HttpDownload, url: &str, offset: u64) -> Result<(Option<u64>, Vec<u8>), String> {
@@ -27,7 +27,7 @@ async fn a_range_is_the_rest_of_the_file_with_and_without_the_servers_help() {
     let url = format!("{}/file", server.base);
     server.put("/file", b"0123456789");
     server.answer("/file", [Answer::Good, Answer::Good, Answer::NoRanges, Answer::Good]);
-    let download = HttpDownload::direct(Limits::default());
+    let download = HttpDownload::direct(Limits::default()).unwrap();
     assert_eq!(read(&download, &url, 0).await.unwrap(), (Some(10), b"0123456789".to_vec()));
     assert_eq!(read(&download, &url, 4).await.unwrap(), (Some(6), b"456789".to_vec()));
     assert_eq!(read(&download, &url, 4).await.unwrap(), (Some(6), b"456789".to_vec()));

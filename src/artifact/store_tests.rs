@@ -35,7 +35,7 @@ impl Ground {
         // Over real sockets a paused clock would run ahead of the bytes: these tests do not pause at all.
         let store = Store { first_pause: Duration::ZERO, ..Store::new(folder.path()) };
         let artifact = Artifact::k3s("v1.36.5+k3s1", K3sArch::Amd64, &server.base);
-        let download = HttpDownload::direct(Limits::default());
+        let download = HttpDownload::direct(Limits::default()).unwrap();
         Self { server, download, folder, store, artifact }
     }
 

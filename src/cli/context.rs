@@ -99,7 +99,10 @@ impl Context {
         let rehearsal = match &global.rehearse {
             None => None,
             Some(dir) => {
-                let broken = |e: rehearsal::StateError| CliError::usage("the rehearsal cannot begin").caused_by(e);
+                let broken = |e: rehearsal::StateError| {
+                    let hint = e.hint();
+                    CliError::usage("the rehearsal cannot begin").caused_by(e).hint(hint)
+                };
                 Some(match dir.as_os_str().is_empty() {
                     true => rehearsal::World::new(&project),
                     false => rehearsal::World::open(&project, dir).map_err(broken)?,
@@ -143,6 +146,10 @@ impl Context {
     /// # Errors
     /// Where no connection could ever be made: the TLS set-up is broken.
     pub fn world(&self, project: Project) -> Result<Arc<World>, CliError> {
+        // A node that is not in project.yaml yet has a simulated server all the same.
+        if let Some(rehearsal) = &self.rehearsal {
+            rehearsal.admit(&project);
+        }
         // In a rehearsal nothing may depend on chance.
         let token = if self.is_rehearsal() { "rehearsal-join-token".into() } else { random_token() };
         Ok(Arc::new(World::new(project, self.backend()?, &self.modules, Secret::new(token), self.redactor.clone())))

@@ -42,7 +42,8 @@ pub struct InitArgs {
     #[arg(long, value_name = "FILE")]
     pub git_token_file: Option<PathBuf>,
     /// Folder for project.yaml and secrets.yaml
-    #[arg(long = "out", value_name = "DIR", default_value = ".")]
+    // The id is its own: the global --output has the field's name.
+    #[arg(id = "out", long = "out", value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// Replace an existing project.yaml (the old one is kept as .bak; existing secrets are never replaced)
     #[arg(long)]

@@ -13,6 +13,7 @@ mod status;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::{CliError, ExitCode, Format, out};
@@ -46,7 +47,8 @@ pub struct Global {
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Work on servers and a cluster that exist only in memory; their state is kept in DIR.
-    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     rehearse: Option<PathBuf>,
     /// A preflight check whose result must not block (may be given more than once).
     #[arg(long = "skip-check", global = true, value_name = "NAME")]

@@ -12,6 +12,7 @@ use super::action::{Plan, Reason};
 use super::error::StepError;
 use super::event::{ActionInfo, Event, EventSink, FailureInfo, Outcome};
 use super::executor::{Executor, Tally};
+use super::journal::Journal;
 use super::module::{AnyModule, Assessment, Intent};
 use super::preflight::{self, Preflight};
 use super::world::World;
@@ -95,7 +96,7 @@ impl Run<'_> {
             }
             summary.next.extend(end.next);
         }
-        summary.tally.interrupted |= self.cancel.is_cancelled();
+        // An interrupt that came when all was done has stopped nothing, and is none.
         summary
     }
 
@@ -176,7 +177,7 @@ impl Run<'_> {
         assessment: Assessment,
     ) -> (Tally, Result<Vec<String>, Option<StepError>>) {
         let Assessment { mut plan, next, .. } = assessment;
-        self.mark_interrupted(module.name(), &mut plan);
+        name_actions(&mut plan, module.name(), self.executor.journal());
         self.events.send(Event::ModulePlanned {
             module: module.name().to_owned(),
             actions: plan.actions().map(action_info).collect(),
@@ -211,23 +212,13 @@ impl Run<'_> {
                 Ok(after) => after,
                 Err(error) => return (tally, Err(Some(error))),
             };
-            self.mark_interrupted(module.name(), &mut after.plan);
+            name_actions(&mut after.plan, module.name(), self.executor.journal());
             let stuck = after.plan.actions().any(|a| done.contains(&a.id) && !a.is_wait());
             if stuck || !after.plan.refusals.is_empty() {
                 return (tally, Err(Some(not_converged(&after.plan))));
             }
             plan = after.plan;
             done.extend(plan.actions().map(|a| a.id.clone()));
-        }
-    }
-
-    /// What an earlier run began and did not end is told as such.
-    fn mark_interrupted(&self, module: &str, plan: &mut Plan) {
-        for action in plan.stages.iter_mut().flat_map(|s| &mut s.lanes).flatten() {
-            action.id = format!("{module}/{}", action.id);
-            if self.executor.journal().was_interrupted(&action.id) {
-                action.reason = Reason::Interrupted;
-            }
         }
     }
 
@@ -274,6 +265,16 @@ async fn await_required(
         }
     }
     missing
+}
+
+/// Makes the ids of a plan's actions those of its module, and tells what an earlier run began and did not end as such.
+pub(super) fn name_actions(plan: &mut Plan, module: &str, journal: &Journal) {
+    for action in plan.stages.iter_mut().flat_map(|s| &mut s.lanes).flatten() {
+        action.id = format!("{module}/{}", action.id);
+        if journal.was_interrupted(&action.id) {
+            action.reason = Reason::Interrupted;
+        }
+    }
 }
 
 pub(super) fn action_info(action: &super::action::Action) -> ActionInfo {

@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::lock::RunLock;
 use super::module::AnyModule;
 use super::preflight::Preflight;
-use super::run::{Run, RunOptions, Summary, action_info};
+use super::run::{Run, RunOptions, Summary, action_info, name_actions};
 use super::world::World;
 use crate::artifact::Store;
 use crate::host::HostError;
@@ -82,13 +82,15 @@ impl Session {
         let events = self.events.clone();
         let result = match self.executor(true).await {
             Ok(executor) => {
+                let mut plan = plan.clone();
+                name_actions(&mut plan, name, executor.journal());
                 events.send(Event::ModulePlanned {
                     module: name.to_owned(),
                     actions: plan.actions().map(action_info).collect(),
                     unchanged: plan.unchanged.len(),
                     notices: plan.notices.clone(),
                 });
-                let tally = executor.carry_out(name, plan).await;
+                let tally = executor.carry_out(name, &plan).await;
                 let outcome = match tally {
                     Tally { failed: 1.., .. } => Outcome::Failed,
                     Tally { interrupted: true, .. } => Outcome::Skipped,

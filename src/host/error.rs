@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// What a full disk is called in [`HostError::File`].
+pub(super) const NO_SPACE: &str = "no space left on the disk";
+/// What a file system that takes no writes is called in [`HostError::File`].
+pub(super) const READ_ONLY: &str = "the file system is read-only";
+
 /// A failure on the way to a server or on it. `Display` is one line; [`HostError::hint`] says what to do.
 #[derive(Debug, Clone, Error)]
 pub enum HostError {
@@ -115,6 +120,15 @@ impl HostError {
                     .into(),
             ),
             Self::TimedOut { .. } => Some("look at the load of the server, then run the same command again".into()),
+            Self::File { path, reason, .. } if reason.starts_with(NO_SPACE) => {
+                let folder = path.rsplit_once('/').map(|(folder, _)| folder).filter(|f| !f.is_empty()).unwrap_or("/");
+                Some(format!("free some space there (`df -h {folder}` shows how much there is), then run the same command again"))
+            }
+            Self::File { reason, .. } if reason.starts_with(READ_ONLY) => Some(
+                "look at `dmesg` and /etc/fstab there: a disk with errors is mounted read-only; then run the same command \
+                 again"
+                    .into(),
+            ),
             Self::Failed { .. } | Self::File { .. } | Self::Protocol { .. } => None,
         }
     }

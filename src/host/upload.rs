@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::connection::{Command, FileSpec, Host, Output, Source};
+use super::error::{NO_SPACE, READ_ONLY};
 use super::{HostError, scripts};
 
 /// Content from here on is sent so that an interrupted upload can be resumed.
@@ -140,11 +141,11 @@ fn part_of(file: &FileSpec) -> String {
 /// Why the script could not write, in words: the system's own where they are among the usual ones.
 fn refusal(said: &str, code: i32) -> String {
     let usual = [
-        ("No space left on device", "no space left on the disk"),
+        ("No space left on device", NO_SPACE),
         ("Disk quota exceeded", "the disk quota is exceeded"),
         ("Permission denied", "permission denied"),
         ("Operation not permitted", "operation not permitted"),
-        ("Read-only file system", "the file system is read-only"),
+        ("Read-only file system", READ_ONLY),
         ("Is a directory", "a folder is in the way"),
         ("Not a directory", "a part of the path is not a folder"),
         // What mkdir says where a file is in the way.

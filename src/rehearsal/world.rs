@@ -101,13 +101,10 @@ impl World {
     pub fn open(project: &Project, folder: &Path) -> Result<Self, StateError> {
         let (folder, kept) = persist::open(folder)?;
         let mut state = kept.unwrap_or_default();
-        let fresh = machine::fresh(project);
         if state.now_ms == 0 {
-            state.now_ms = fresh.now_ms;
+            state.now_ms = EPOCH_MS;
         }
-        for (name, host) in fresh.hosts {
-            state.hosts.entry(name).or_insert(host);
-        }
+        add_missing(&mut state, project);
         // Programs ended with the process that rehearsed, and with them what the lock's holder says of itself.
         for host in state.hosts.values_mut() {
             host.remove("/run/xgenctl/holder");
@@ -118,6 +115,11 @@ impl World {
             Some((path, reason)) => Err(StateError::Unusable { path, reason }),
             None => Ok(world),
         }
+    }
+
+    /// Adds a fresh server for every node of `project` that has none here yet.
+    pub fn admit(&self, project: &Project) {
+        self.with(|state| add_missing(state, project));
     }
 
     fn with_state(state: State, folder: Option<Folder>) -> Self {
@@ -433,5 +435,11 @@ impl World {
     /// The file that the state could not be written to and why, if it could not.
     pub fn save_error(&self) -> Option<(String, String)> {
         self.running().save_error.clone()
+    }
+}
+
+fn add_missing(state: &mut State, project: &Project) {
+    for (name, host) in machine::fresh(project).hosts {
+        state.hosts.entry(name).or_insert(host);
     }
 }

@@ -64,6 +64,8 @@ impl Run {
             }
             Event::ModuleFinished { outcome, .. } => {
                 self.blocked |= *outcome == Outcome::Blocked;
+                // A module that the run did not come to any more; in a dry run it only was not carried out.
+                self.skipped |= *outcome == Outcome::Skipped && !self.dry_run;
             }
             Event::RunFinished { .. } | Event::Progress { .. } | Event::Note { .. } => {}
         }

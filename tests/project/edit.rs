@@ -194,7 +194,7 @@ fn the_example_takes_and_gives_nodes() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/projects/xgen.yaml")).unwrap();
     let new = add_node(&text, &gpu()).unwrap();
     assert_eq!(remove_node(&new, "gpu-2").unwrap(), text);
-    for name in ["master", "worker-1", "gpu-1", "edge-1"] {
+    for name in ["master", "worker-1", "gpu-1"] {
         let less = remove_node(&text, name).unwrap();
         assert!(!less.contains(&format!("name: {name}")) && text.len() - less.len() < 400);
     }

@@ -89,11 +89,10 @@ fn the_example_loads() {
         Project::load(&path, &mut store, &redactor, Mode::Rehearsal).unwrap_or_else(|e| panic!("{}", e.render()));
     assert_eq!(project.file.as_deref(), Some(path.as_path()));
     let names: Vec<_> = project.nodes.iter().map(|n| n.display_name()).collect();
-    assert_eq!(names, ["master", "worker-1", "gpu-1", "edge-1"]);
+    assert_eq!(names, ["master", "worker-1", "gpu-1"]);
     let Access::Ssh(worker) = &project.nodes[1].access else { panic!("{:?}", project.nodes[1].access) };
     assert_eq!(worker.password, worker.sudo_password);
     assert!(worker.password.as_ref().unwrap().expose().starts_with("rehearsal"));
-    assert!(matches!(project.nodes[3].access, Access::Manual));
     assert_eq!(project.nodes[2].taints[0].to_string(), "gpu=true:NoSchedule");
     assert_eq!(project.services.len(), 6);
     assert_eq!(project.k3s.config["secrets-encryption"], true);

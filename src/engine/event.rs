@@ -14,7 +14,7 @@ use crate::secret::Redactor;
 pub enum Outcome {
     /// All was as wanted; nothing was done.
     Unchanged,
-    /// Something was done and it is as wanted now.
+    /// Something was done and it is as wanted now; in a dry run: something would be done.
     Changed,
     /// A step failed.
     Failed,

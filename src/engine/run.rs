@@ -157,7 +157,6 @@ impl Run<'_> {
             Err(error) => (Tally::default(), Err(Some(error))),
         };
         let (outcome, failure, next) = match result {
-            Ok(next) if self.options.dry_run && tally.changed > 0 => (Outcome::Skipped, None, next),
             Ok(next) if tally.changed > 0 => (Outcome::Changed, None, next),
             Ok(next) => (Outcome::Unchanged, None, next),
             Err(Some(StepError::Interrupted)) => {

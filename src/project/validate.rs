@@ -240,7 +240,7 @@ const MANAGED: &[(&str, &str)] = &[
     ("agent-token-file", "agents join with the token of the servers: the secret K3S_TOKEN in secrets.yaml"),
     ("server", "it follows from `nodes`: the first entry with `role: server`"),
     ("cluster-init", "it follows from `nodes`: set where there is more than one server"),
-    ("cluster-reset", "`xgenctl restore` does that"),
+    ("cluster-reset", "it is for a start by hand, once, never for a configuration that stays"),
     ("node-name", "use `name` of the entry in `nodes`"),
     ("with-node-id", "use `name` of the entries in `nodes`"),
     ("node-label", "use `labels` of the entry in `nodes`"),

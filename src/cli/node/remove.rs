@@ -9,7 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::setup::exit_code;
 use crate::engine::StepError;
 use crate::modules::k3s;
-use crate::project::edit;
+use crate::project::{Role, edit};
 use crate::report::{CliError, ExitCode, out};
 
 #[derive(Debug, Args)]
@@ -59,7 +59,10 @@ pub async fn run(global: &Global, args: RemoveArgs) -> Result<ExitCode, CliError
     let session = context.session(Arc::clone(&world), &format!("node remove {}", args.name))?;
     let summary = session.perform("node", &plan).await?;
     let exit = exit_code(&summary);
-    if exit == ExitCode::Done && !args.keep_in_project {
+    // Without one of three servers the file would not be valid: another one has to take its place there.
+    let servers = context.project.nodes.iter().filter(|n| n.role == Role::Server).count();
+    let stays_valid = node.role == Role::Agent || servers % 2 == 0;
+    if exit == ExitCode::Done && !args.keep_in_project && stays_valid {
         context.offer_edit(&format!("Remove {} from project.yaml too?", args.name), |text| {
             edit::remove_node(text, &args.name)
         })?;

@@ -87,7 +87,15 @@ impl Module for Agents {
                     vec!["agents need a server to join, and there is none yet: run `xgenctl setup k3s` first".into()];
                 return plan;
             }
-            let mut node = node::plan(&Input { project, node, seen: host, nodes: &seen.nodes, join, intent });
+            let mut node = node::plan(&Input {
+                project,
+                node,
+                seen: host,
+                nodes: &seen.nodes,
+                join,
+                cluster_version: servers::cluster_version(&seen.servers),
+                intent,
+            });
             plan.unchanged.append(&mut node.unchanged);
             plan.notices.append(&mut node.notices);
             plan.refusals.append(&mut node.refusals);

@@ -43,6 +43,8 @@ pub struct Input<'a> {
     pub nodes: &'a NodesSeen,
     /// How it comes into the cluster.
     pub join: Join,
+    /// The version that the cluster runs already, if there is one: a node that joins it must not be newer.
+    pub cluster_version: Option<&'a str>,
     /// What the run is for.
     pub intent: Intent,
 }
@@ -153,6 +155,11 @@ fn settled(mut wanted: Map<String, Value>, previous: &Map<String, Value>, input:
 fn binary(input: &Input, installed: bool, plan: &mut NodePlan, restart: &mut Option<Reason>) {
     let wanted = input.project.k3s.version.to_string();
     let name = input.node.display_name();
+    let fresh = installed_version(input.seen).is_none();
+    if let Some(running) = input.cluster_version.filter(|running| fresh && *running != wanted) {
+        plan.notices.push(format!("{name} joins with K3s {running}, which the cluster runs, not with {wanted}"));
+    }
+    let wanted = input.cluster_version.filter(|_| fresh).map_or(wanted, str::to_owned);
     let reason = match installed_version(input.seen) {
         None => Reason::Missing,
         Some(version) if version == wanted && input.intent.force => Reason::Forced,

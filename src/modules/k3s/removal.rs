@@ -30,6 +30,17 @@ pub fn removal(project: &Project, node: &Node, seen: Option<&HostSeen>, nodes: &
         diff: None,
         operation,
     };
+    match nodes {
+        NodesSeen::Seen(_) => {}
+        NodesSeen::NoCluster => {
+            plan.refusals.push("there is no cluster to remove a node from: no server runs K3s".into());
+            return plan;
+        }
+        NodesSeen::Unreachable(why) => {
+            plan.refusals.push(format!("the API of the cluster does not answer: {why}"));
+            return plan;
+        }
+    }
     let mut lane = Vec::new();
     let registered = nodes.get(name).is_some();
     if registered {

@@ -83,6 +83,14 @@ pub fn anchor(hosts: &[(Node, Arc<HostSeen>)]) -> Option<&(Node, Arc<HostSeen>)>
     hosts.iter().find(|(_, seen)| seen.files.contains_key(SERVER_TOKEN)).or_else(|| hosts.first())
 }
 
+/// The version that the cluster runs: its first member's. `None` where there is no cluster yet.
+pub fn cluster_version(hosts: &[(Node, Arc<HostSeen>)]) -> Option<&str> {
+    hosts
+        .iter()
+        .find(|(_, seen)| seen.files.contains_key(SERVER_TOKEN))
+        .and_then(|(_, seen)| node::installed_version(seen))
+}
+
 /// The address at which a server's supervisor and API answer.
 pub fn server_url(node: &Node, seen: &HostSeen) -> Option<String> {
     node_address(node, seen).map(|address| format!("https://{}:6443", url_host(&address)))
@@ -114,6 +122,7 @@ impl Servers {
         seen.hosts
             .iter()
             .map(|(node, host)| {
+                let cluster_version = cluster_version(&seen.hosts);
                 let is_anchor = node.display_name() == anchor_node.display_name();
                 let chosen = project.k3s.token.clone().unwrap_or_else(|| seen.fresh_token.clone());
                 let join = Join {
@@ -121,7 +130,7 @@ impl Servers {
                     server: (!is_anchor).then(|| url.clone()).flatten(),
                     cluster_init: is_anchor && several,
                 };
-                node::plan(&Input { project, node, seen: host, nodes: &seen.nodes, join, intent })
+                node::plan(&Input { project, node, seen: host, nodes: &seen.nodes, join, cluster_version, intent })
             })
             .collect()
     }

@@ -429,6 +429,17 @@ fn agents_join_side_by_side_and_are_left_alone_after_that() {
 }
 
 #[test]
+fn an_agent_joins_with_the_version_that_the_cluster_runs() {
+    let project = project(THREE, "");
+    let (server, mut host) = installed(&project);
+    host.versions.insert(layout::BINARY.into(), "k3s version v1.35.1+k3s1 (abc)".into());
+    let seen = agents_seen(&project, (server, host), vec![blank(&project, "a2")], nodes(&[("master", ready(&[]))]));
+    let plan = Agents.plan(&project, &seen, ACT);
+    assert_eq!(lines(&plan)[0], "a2: install k3s v1.35.1+k3s1 (k3s) (missing, none)");
+    assert_eq!(plan.notices, ["a2 joins with K3s v1.35.1+k3s1, which the cluster runs, not with v1.36.5+k3s1"]);
+}
+
+#[test]
 fn agents_without_a_server_are_shown_but_not_begun() {
     let project = project(THREE, "");
     let seen = agents_seen(&project, blank(&project, "master"), vec![blank(&project, "a1")], NodesSeen::NoCluster);

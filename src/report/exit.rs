@@ -69,7 +69,7 @@ pub struct CliError {
     /// One line, without what its cause says.
     pub message: String,
     /// What it came from.
-    pub cause: Option<Box<dyn Error + Send + Sync>>,
+    pub cause: Option<anyhow::Error>,
     /// The last lines of output that belong to it, or an excerpt of the file it is about.
     pub output: Option<String>,
     /// What to do.
@@ -95,7 +95,7 @@ impl CliError {
     }
 
     /// Adds what it came from.
-    pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<anyhow::Error>) -> Self {
         self.cause = Some(cause.into());
         self
     }
@@ -126,7 +126,7 @@ impl fmt::Display for CliError {
 
 impl Error for CliError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+        self.cause.as_ref().map(|cause| cause.as_ref() as &(dyn Error + 'static))
     }
 }
 

@@ -34,10 +34,10 @@ fn reference() -> &'static Reference {
 }
 
 /// One site, one faulty run, one good run.
-fn survive(name: &str, plan: Plan, journal: bool) {
+fn survive(name: &str, plan: Plan, thorough: bool) {
     let told = format!("{name}: {:?}", plan.faults());
     let site = Rehearsal::new(SITE);
-    let job = Job { journal, ..Job::default() };
+    let job = Job { journal: thorough, ..Job::default() };
     let first = site.run(plan, job.clone());
     let trace = site.world.trace().join("\n");
     let after_fault = site.recorder.text();
@@ -57,11 +57,15 @@ fn survive(name: &str, plan: Plan, journal: bool) {
     }
     assert_eq!(site.world.leftovers(), Vec::<String>::new(), "temporary files stay: {}", context());
     assert_eq!(site.world.not_simulated(), Vec::<String>::new(), "{}", context());
+    keep_secrets(&site, &told);
+    // The end state is that of the reference, from which a further run changes nothing: trying it now and then is enough.
+    if !thorough {
+        return;
+    }
     let pids = site.world.main_pids();
     let third = site.run(Plan::none(), job).summary();
     assert_eq!(third.tally.changed, 0, "the third run still changes something: {}", context());
     assert_eq!(site.world.main_pids(), pids, "the third run restarts something: {}", context());
-    keep_secrets(&site, &told);
 }
 
 fn pretty(value: &Value) -> String {
@@ -100,7 +104,7 @@ fn share(which: u64, of: u64) {
     let mut failed = Vec::new();
     for seed in seeds {
         let plan = Plan::from_seed(seed, &reference().counts);
-        let run = || survive(&format!("XGENCTL_FAULT_SEED={seed}"), plan, seed % 8 == 0);
+        let run = || survive(&format!("XGENCTL_FAULT_SEED={seed}"), plan, seed % 4 == 0);
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
             failed.push(seed);
         }

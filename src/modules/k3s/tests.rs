@@ -394,13 +394,7 @@ fn three_servers_start_one_at_a_time_and_the_first_begins_the_etcd() {
     assert!(text.contains("server: https://10.0.0.2:6443") && !text.contains("cluster-init"), "{text}");
 }
 
-fn agents_seen(
-    project: &Project,
-    server: (Node, HostSeen),
-    agents: Vec<(Node, HostSeen)>,
-    nodes: NodesSeen,
-) -> AgentsSeen {
-    let _ = project;
+fn agents_seen(server: (Node, HostSeen), agents: Vec<(Node, HostSeen)>, nodes: NodesSeen) -> AgentsSeen {
     AgentsSeen {
         servers: vec![(server.0, Arc::new(server.1))],
         hosts: agents.into_iter().map(|(n, h)| (n, Arc::new(h))).collect(),
@@ -413,7 +407,7 @@ fn agents_join_side_by_side_and_are_left_alone_after_that() {
     let project = project(THREE, "");
     let agents = vec![blank(&project, "a1"), blank(&project, "a2")];
     let master = nodes(&[("master", ready(&[]))]);
-    let plan = Agents.plan(&project, &agents_seen(&project, installed(&project), agents.clone(), master), ACT);
+    let plan = Agents.plan(&project, &agents_seen(installed(&project), agents.clone(), master), ACT);
     assert_eq!(plan.stages.len(), 1);
     assert_eq!(plan.stages[0].lanes.len(), 2);
     let after: Vec<_> =
@@ -422,7 +416,7 @@ fn agents_join_side_by_side_and_are_left_alone_after_that() {
     assert!(text.contains("server: https://10.0.0.10:6443\ntoken: K10aa::server:token-of-the-cluster"), "{text}");
     assert!(!text.contains("disable"), "{text}");
     let all = nodes(&[("master", ready(&[])), ("a1", ready(&[("disk", "ssd")])), ("a2", ready(&[]))]);
-    let seen = agents_seen(&project, installed(&project), after, all);
+    let seen = agents_seen(installed(&project), after, all);
     let plan = Agents.plan(&project, &seen, ACT);
     assert_eq!(lines(&plan), Vec::<String>::new());
     assert_eq!(Agents.status(&project, &seen, &plan).state, ModuleState::Converged);
@@ -433,7 +427,7 @@ fn an_agent_joins_with_the_version_that_the_cluster_runs() {
     let project = project(THREE, "");
     let (server, mut host) = installed(&project);
     host.versions.insert(layout::BINARY.into(), "k3s version v1.35.1+k3s1 (abc)".into());
-    let seen = agents_seen(&project, (server, host), vec![blank(&project, "a2")], nodes(&[("master", ready(&[]))]));
+    let seen = agents_seen((server, host), vec![blank(&project, "a2")], nodes(&[("master", ready(&[]))]));
     let plan = Agents.plan(&project, &seen, ACT);
     assert_eq!(lines(&plan)[0], "a2: install k3s v1.35.1+k3s1 (k3s) (missing, none)");
     assert_eq!(plan.notices, ["a2 joins with K3s v1.35.1+k3s1, which the cluster runs, not with v1.36.5+k3s1"]);
@@ -442,7 +436,7 @@ fn an_agent_joins_with_the_version_that_the_cluster_runs() {
 #[test]
 fn agents_without_a_server_are_shown_but_not_begun() {
     let project = project(THREE, "");
-    let seen = agents_seen(&project, blank(&project, "master"), vec![blank(&project, "a1")], NodesSeen::NoCluster);
+    let seen = agents_seen(blank(&project, "master"), vec![blank(&project, "a1")], NodesSeen::NoCluster);
     assert!(!Agents.plan(&project, &seen, SHOW).is_empty());
     let plan = Agents.plan(&project, &seen, ACT);
     assert!(plan.is_empty());
@@ -454,7 +448,7 @@ fn an_agent_that_is_a_server_now_is_refused() {
     let project = project(THREE, "");
     let (node, mut host) = blank(&project, "a1");
     host.units.insert(layout::SERVER_UNIT.into(), running());
-    let seen = agents_seen(&project, installed(&project), vec![(node, host)], nodes(&[("master", ready(&[]))]));
+    let seen = agents_seen(installed(&project), vec![(node, host)], nodes(&[("master", ready(&[]))]));
     assert_eq!(
         Agents.plan(&project, &seen, ACT).refusals,
         [
@@ -470,7 +464,7 @@ fn a_node_joined_by_hand_is_explained_waited_for_and_accepted() {
   - { name: far, role: agent, join: manual }",
         "",
     );
-    let seen = |nodes| agents_seen(&project, installed(&project), Vec::new(), nodes);
+    let seen = |nodes| agents_seen(installed(&project), Vec::new(), nodes);
     let missing = seen(nodes(&[("master", ready(&[]))]));
     let plan = Agents.plan(&project, &missing, ACT);
     assert!(plan.is_empty());
